@@ -1,0 +1,67 @@
+# Two commands: `make repro` runs the whole pipeline on real cells, `make test` runs the tests.
+# Each target makes .venv when it is missing or older than requirements.txt.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A Python that runs, is supported, and can make virtual environments. `make PYTHON=...` overrides.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
+	if $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
+	>/dev/null 2>&1; then echo $$p; break; fi; done)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+BENCH ?=
+
+$(BIN)/.installed: requirements.txt
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.10 to 3.13 with the modules venv and ensurepip was found." >&2; \
+		echo "Install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 2; fi
+	$(PYTHON) -m venv --clear $(VENV)
+	@# PyTorch first, with what it depends on (that differs from system to system); then exactly
+	@# the pinned set, without a second opinion (Cellpose's bound on numpy has no Python 3.13).
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
+	@touch $@
+
+.PHONY: repro test test-fast bench lint format requirements clean help venv
+
+venv: $(BIN)/.installed  ## make .venv
+
+repro: $(BIN)/.installed  ## fetch, prepare, train, evaluate: the whole pipeline, then the metrics
+	dvc repro
+	dvc metrics show --md
+
+test: $(BIN)/.installed  ## all tests (minutes)
+	python -m pytest
+
+test-fast: $(BIN)/.installed  ## the tests that take seconds
+	python -m pytest -m "not slow"
+
+bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
+	python -m benchmarks $(BENCH)
+
+lint: $(BIN)/.installed  ## check style
+	ruff check .
+	ruff format --check .
+
+format: $(BIN)/.installed  ## mend style
+	ruff check --fix .
+	ruff format .
+
+requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
+	@# CUDA's libraries are left out: PyTorch brings those that fit its own build.
+	(echo "# Made by 'make requirements' from pyproject.toml: one set for Python 3.10 to 3.13. Do not edit."; \
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --fork-strategy fewest \
+		--quiet --no-emit-index-url --no-annotate --no-header \
+		| grep -v -E '^(nvidia-|cuda-|triton)') > requirements.new
+	mv requirements.new requirements.txt
+
+clean:  ## remove .venv and all that the pipeline made (git-tracked metrics stay)
+	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/predictions models/pretrained models/finetuned
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .hypothesis dvc_plots
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,215 @@
+"""Parameters: what params.yaml may hold, and the same names as flags of the stage scripts.
+
+Each section is a pydantic model. The stage scripts make their flags from these models (see
+`cellular.cli`), so that a default, a bound and a description stand in one place.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from cellular.errors import InputError
+
+ADAMW_LARGEST_RATE = 0.01  # AdamW with the published SGD rate of 0.2 diverges in the first epochs
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+def _none(value: Any) -> Any:
+    # DVC hands a null of params.yaml to the command line as the word None.
+    return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Diameter = Annotated[
+    Annotated[Float, Field(gt=0)] | None,
+    BeforeValidator(_none),
+]
+Channel = Annotated[Int, Field(ge=0, le=3)]
+Channels = Annotated[list[Channel], Field(min_length=2, max_length=2)]
+Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+CHANNELS_HELP = (
+    "channel to segment and nuclear channel, as Cellpose counts them: "
+    "0 grey (nuclear: none), 1 red, 2 green, 3 blue"
+)
+
+
+class Section(BaseModel):
+    """A group of parameters: unknown names are errors, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PrepareParams(Section):
+    """How fields are split and their masks combined."""
+
+    val_pattern: str = Field(
+        "ST_I06", min_length=1, description="fields with this text in their name validate"
+    )
+    test_pattern: str = Field(
+        "ST_C03", min_length=1, description="fields with this text in their name test"
+    )
+    formats: list[Literal["png", "tif"]] = Field(
+        ["png"], min_length=1, description="file formats of the label maps; several may be given"
+    )
+    exclude: Words = Field(
+        ["Unidentified"],
+        description="classes that 'all' leaves out (any case); they keep their own folder. "
+        "To leave out none, name a class that does not exist",
+    )
+
+
+class TrainParams(Section):
+    """How the network is trained. The defaults of the pipeline are in params.yaml."""
+
+    model_type: str = Field(
+        "cyto2",
+        min_length=1,
+        description="weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, "
+        "nuclei), scratch for random weights, or the path of a weights file",
+    )
+    n_epochs: Int = Field(500, ge=1, description="epochs")
+    learning_rate: Float = Field(0.2, gt=0, description="learning rate")
+    weight_decay: Float = Field(1e-5, ge=0, description="weight decay")
+    momentum: Float = Field(0.9, ge=0, lt=1, description="momentum of SGD; AdamW has none")
+    batch_size: Int = Field(8, ge=1, description="crops a step")
+    use_sgd: bool = Field(True, description="SGD, as published; otherwise AdamW")
+    rescale: bool = Field(
+        True, description="scale every crop so that its field's cells have the network's diameter"
+    )
+    shrink: bool = Field(
+        False,
+        description="resize the fields once to the network's diameter before training: the same "
+        "crops for a fraction of the memory and of the time that flows take",
+    )
+    crop_size: Int = Field(224, ge=32, multiple_of=16, description="side of a crop, in pixels")
+    images_per_epoch: Annotated[Int | None, BeforeValidator(_none)] = Field(
+        None, ge=1, description="crops an epoch; none: one of each field"
+    )
+    valid_images: Annotated[Int | None, BeforeValidator(_none)] = Field(
+        None, ge=1, description="crops that the validation loss is taken on; none: one a field"
+    )
+    channels: Channels = Field([0, 0], description=CHANNELS_HELP)
+    min_train_masks: Int = Field(
+        5, ge=1, description="training fields with fewer cells are left out, and named"
+    )
+
+    @model_validator(mode="after")
+    def _stable(self) -> "TrainParams":
+        if not self.use_sgd and self.learning_rate > ADAMW_LARGEST_RATE:
+            raise ValueError(
+                f"AdamW with learning_rate {self.learning_rate:g} diverges; give at most "
+                f"{ADAMW_LARGEST_RATE:g} (5e-4 is a good start), or use_sgd: true"
+            )
+        return self
+
+
+class EvalDiameters(Section):
+    """The cell diameter that each model is scored with."""
+
+    pretrained: Diameter = Field(121.0, description="pixels; none: the one stored in the weights")
+    finetuned: Diameter = Field(None, description="pixels; none: the one stored in the weights")
+
+
+class Dynamics(Section):
+    """How the network's output, flows and cell probability, becomes cells."""
+
+    resample: bool = Field(
+        False,
+        description="trace cells at full resolution, as Cellpose does by default: about ten times "
+        "slower, with the same scores on the sample",
+    )
+    flow_threshold: Float = Field(
+        0.4, ge=0, description="largest flow error of a cell that is kept; 0 keeps all"
+    )
+    cellprob_threshold: Float = Field(
+        0.0, ge=-6, le=6, description="pixels above it belong to cells; lower finds more, larger"
+    )
+    batch_size: Int = Field(8, ge=1, description="tiles that the network sees at once")
+
+
+class SegmentParams(Dynamics):
+    """How one model segments images."""
+
+    channels: Channels = Field([0, 0], description=CHANNELS_HELP)
+    diameter: Diameter = Field(
+        None, description="cell diameter in pixels; none: the one stored in the weights"
+    )
+
+
+class EvalParams(Dynamics):
+    """How models are scored; `diameter` has one entry for each model."""
+
+    diameter: EvalDiameters = EvalDiameters()
+    overlays: Int = Field(2, ge=0, description="fields of each split that are drawn")
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    dataset: str = Field(min_length=1)
+    class_name: str = Field("all", min_length=1)
+    seed: Int = Field(0, ge=0, lt=2**31)
+    prepare: PrepareParams
+    train: TrainParams
+    eval: EvalParams
+
+
+def validate(model: type[Section], values: dict[str, Any], where: str) -> Any:
+    """Return `values` as `model`, or raise one `InputError` that tells every fault in them."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            name = ".".join(str(part) for part in fault["loc"])
+            # "Value error, ..." is pydantic's prefix for our own sentences.
+            reason = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                known = ", ".join(sorted(model_at(model, fault["loc"][:-1]).model_fields))
+                reason = f"no such parameter; known here: {known}"
+            elif not isinstance(fault["input"], dict):
+                reason += f" (found {fault['input']!r})"
+            faults.append(f"{where}: {name + ': ' if name else ''}{reason}")
+        told = (
+            faults[0]
+            if len(faults) == 1
+            else f"{where}: {len(faults)} faults\n  "
+            + "\n  ".join(fault.removeprefix(f"{where}: ") for fault in faults)
+        )
+        raise InputError(told) from None
+
+
+def model_at(model: type[Section], location: tuple) -> type[Section]:
+    """Return the section inside `model` that `location` leads to."""
+    for name in location:
+        model = model.model_fields[name].annotation
+    return model
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate a params.yaml; any fault in it raises `InputError`."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; run from the repository's root") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds {type(values).__name__}, expected names with values")
+    return validate(Params, values, str(path))

@@ -1,0 +1,404 @@
+"""Preparation: masks as they were annotated become label maps, by class and by split."""
+
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from natsort import natsorted
+from tqdm import tqdm
+
+from cellular.errors import InputError, raise_faults
+from cellular.fields import MASKS, SPLITS, find_images, split_data
+from cellular.files import check_new, whole, write_json
+from cellular.images import (
+    MOST_OBJECTS,
+    TIFF,
+    copy_image,
+    image_files,
+    read_image,
+    read_labels,
+    write_labels,
+)
+from cellular.masks import (
+    areas,
+    check_size,
+    combine_masks,
+    load_mask_images,
+    mask_files,
+    object_mask,
+    pixels_lost,
+    relabel,
+)
+from cellular.params import PrepareParams
+
+# The names that people know from the authors' prepare script, in one place.
+__all__ = [
+    "combine_masks",
+    "copy_corresponding_files",
+    "create_directory",
+    "load_mask_images",
+    "process_masks",
+    "split_data",
+]
+
+log = logging.getLogger(__name__)
+
+ALL = "all"
+
+
+@dataclass
+class FieldMasks:
+    """Where the masks of one field are: a label map, or class folders with one object a file."""
+
+    name: str
+    label_map: Path | None = None
+    classes: dict[str, list[Path]] = field(default_factory=dict)
+
+
+@dataclass
+class FieldReport:
+    """What became of one field's objects."""
+
+    name: str
+    cells: dict[str, int] = field(default_factory=dict)  # by class, and of all
+    excluded: int = 0
+    empty: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    overlap_pixels: int = 0
+    shapes: list[tuple[Path, tuple]] = field(default_factory=list)  # of the masks that were read
+    faults: list[str] = field(default_factory=list)
+
+
+def create_directory(path: Path) -> Path:
+    """Make a folder and those above it, if they are missing, and return it."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def find_masks(folder: Path) -> list[FieldMasks]:
+    """Return the fields that have masks in `folder`, sorted by name.
+
+    Two layouts, which may be mixed: `<field>/<class>/<any name>.png`, one object a file, and
+    `<field>.tif|png`, one label map a field.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or holds neither; if a field is there twice, or has no class
+        folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of masks")
+    found: dict[str, list[FieldMasks]] = defaultdict(list)
+    faults = []
+    for path in image_files(folder):
+        if path.suffix.lower() in (".png", *TIFF):
+            found[path.stem].append(FieldMasks(path.stem, label_map=path))
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        classes = {
+            entry.name: mask_files(entry)
+            for entry in natsorted(path.iterdir(), key=lambda entry: entry.name)
+            if entry.is_dir() and not entry.name.startswith(".")
+        }
+        if ALL in classes:
+            faults.append(f"{path / ALL}: the name {ALL!r} is taken by the union; rename the class")
+        if not any(classes.values()):
+            faults.append(f"{path}: no object, expected <class>/<name>.png in it")
+        found[path.name].append(FieldMasks(path.name, classes=classes))
+    faults += [
+        f"{folder / name}: masks of one field in two places" for name in found if found[name][1:]
+    ]
+    raise_faults(folder, faults)
+    if not found:
+        raise InputError(
+            f"{folder}: no masks in it, expected <field>/<class>/<name>.png or <field>.tif"
+        )
+    return [found[name][0] for name in sorted(found)]
+
+
+def copy_corresponding_files(images_dir: Path, output_dir: Path, field_name: str) -> Path:
+    """Copy the image of a field, `<field_name>.<ext>`, to `output_dir` and return the copy.
+
+    The name must be the whole field's: `..._s1` does not take the image of `..._s10`.
+
+    Raises
+    ------
+    InputError
+        If the field has no image there, or several.
+    """
+    source = the_image(find_images(images_dir).get(field_name, []), images_dir, field_name)
+    target = create_directory(output_dir) / source.name
+    copy_image(source, target)
+    return target
+
+
+def the_image(candidates: Sequence[Path], images_dir: Path, field_name: str) -> Path:
+    """Return the one image of a field among `candidates`, or raise `InputError`."""
+    if len(candidates) != 1:
+        what = "no image of its own" if not candidates else "several images"
+        names = ", ".join(path.name for path in candidates)
+        raise InputError(
+            f"{field_name}: {what} in {images_dir}{f' ({names})' if names else ''}, "
+            f"expected one {field_name}.<png|jpg|tif>"
+        )
+    return candidates[0]
+
+
+def process_masks(
+    input_path: Path,
+    output_dir: Path,
+    corresponding_files_dir: Path,
+    params: PrepareParams,
+    *,
+    report_path: Path | None = None,
+    skip_unannotated: bool = False,
+    force: bool = False,
+) -> dict:
+    """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
+
+    `all` is the union of all classes but those of `params.exclude`. Objects are numbered 1 to n in
+    natural order of class and file; where they overlap, the later one wins. The output folder
+    appears when every field is in it, so no fault leaves half a data set.
+
+    Returns
+    -------
+    dict
+        The report, as written to `report_path` (default: `<output_dir>/prepare.json`): by class
+        and split the fields and cells, and the cells that were dropped, with the reason.
+
+    Raises
+    ------
+    InputError
+        One error that tells all faults of the data by file name.
+    """
+    input_path, output_dir = Path(input_path), Path(output_dir)
+    images_dir = Path(corresponding_files_dir)
+    check_new(output_dir, force)
+    fields = find_masks(input_path)
+    if not images_dir.is_dir():
+        raise InputError(f"{images_dir}: no such folder of images")
+    images = find_images(images_dir)
+    splits = split_data([item.name for item in fields], params.val_pattern, params.test_pattern)
+    faults = _alone(fields, images, images_dir, skip_unannotated)
+    for split, names in splits.items():
+        if not names:
+            pattern = {"valid": params.val_pattern, "test": params.test_pattern}.get(split)
+            why = f"no field has {pattern!r} in its name" if pattern else "no field is left for it"
+            faults.append(f"split {split} stays empty: {why}; change the patterns -v and -t")
+    split_by_field = {name: split for split, names in splits.items() for name in names}
+
+    with whole(output_dir) as staging:
+        staging.mkdir()
+
+        def work(item: FieldMasks) -> FieldReport:
+            candidates = images.get(item.name, [])
+            image = candidates[0] if len(candidates) == 1 else None
+            split = split_by_field[item.name]
+            return _process_field(item, image, staging, split, params)
+
+        # Threads: nearly all the time is spent in decoders, which do not hold the interpreter.
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            reports = list(
+                tqdm(pool.map(work, fields), "prepare", len(fields), unit="field", leave=False)
+            )
+        faults += [fault for report in reports for fault in report.faults]
+        raise_faults(input_path, faults)
+        report = _summary(reports, splits)
+        for split in SPLITS:
+            if not report["splits"][ALL][split]["cells"]:
+                raise InputError(
+                    f"split {split} stays empty: no cell of its fields is left once the classes "
+                    f"{', '.join(params.exclude)} are excluded; change --exclude or the patterns"
+                )
+        if report_path is None:
+            write_json(staging / "prepare.json", report)
+    if report_path is not None:
+        write_json(report_path, report)
+    return report
+
+
+def _alone(
+    fields: Sequence[FieldMasks],
+    images: dict[str, list[Path]],
+    images_dir: Path,
+    skip_unannotated: bool,
+) -> list[str]:
+    """Return a fault for each field without its image, and each image without its masks."""
+    faults = []
+    for item in fields:
+        try:
+            the_image(images.get(item.name, []), images_dir, item.name)
+        except InputError as error:
+            faults.append(str(error))
+    names = {item.name for item in fields}
+    unannotated = [path for name in sorted(images.keys() - names) for path in images[name]]
+    if skip_unannotated:
+        log.info("%d images without masks are left out", len(unannotated))
+        return faults
+    return faults + [
+        f"{path}: no masks for this image; add them, or leave such images out "
+        "with --skip_unannotated"
+        for path in unannotated
+    ]
+
+
+def _process_field(
+    item: FieldMasks, image: Path | None, output: Path, split: str, params: PrepareParams
+) -> FieldReport:
+    report = FieldReport(item.name)
+    shape = None
+    if image is not None:
+        try:
+            shape = read_image(image).shape
+        except InputError as error:
+            report.faults.append(str(error))
+    try:
+        maps = (
+            _from_label_map(item.label_map, report)
+            if item.label_map
+            else _from_objects(item, params.exclude, report)
+        )
+        first = item.label_map or next(path for paths in item.classes.values() for path in paths)
+        if shape is not None:
+            check_size(first, next(iter(maps.values())).shape, image, shape)
+    except InputError as error:
+        report.faults.append(str(error))
+        return report
+    for class_name, labels in maps.items():
+        report.cells[class_name] = int(labels.max(initial=0))
+        if report.faults or not report.cells[class_name]:
+            continue
+        folder = create_directory(output / class_name / split)
+        for suffix in params.formats:
+            write_labels(folder / f"{item.name}{MASKS}.{suffix}", labels)
+        if image is not None:
+            copy_image(image, folder / image.name)
+    return report
+
+
+def _from_label_map(path: Path, report: FieldReport) -> dict[str, np.ndarray]:
+    labels = relabel(read_labels(path), path)
+    if not labels.any():
+        raise InputError(f"{path}: no object in it; remove the field, or annotate it")
+    return {ALL: labels}
+
+
+def _from_objects(
+    item: FieldMasks, exclude: Sequence[str], report: FieldReport
+) -> dict[str, np.ndarray]:
+    """Return a label map for each class of a field, and for `all`; note what is lost.
+
+    One object's mask is in memory at a time: a field may have hundreds of full frames.
+    """
+    left_out = {name.lower() for name in exclude}
+    maps: dict[str, np.ndarray] = {}
+    every: np.ndarray | None = None  # the map of `all`
+    files: list[Path] = []  # of the objects in it, in the order of their numbers
+    sizes: list[int] = []
+    for class_name, paths in item.classes.items():
+        class_files, class_sizes = [], []
+        masks = _objects(item, paths, class_files, class_sizes, report)
+        first = next(masks, None)
+        if first is None:
+            continue
+        labels = combine_masks(chain([first], masks))
+        maps[class_name] = relabel(labels)
+        if class_name.lower() in left_out:
+            report.excluded += len(class_files)
+            continue
+        if every is None:
+            every = np.zeros(labels.shape, np.uint16)
+        if len(files) + len(class_files) > MOST_OBJECTS:
+            raise InputError(f"{item.name}: more than {MOST_OBJECTS:,} objects do not fit 16 bits")
+        np.copyto(every, labels + np.uint16(len(files)), where=labels > 0)
+        files += class_files
+        sizes += class_sizes
+    if report.faults:
+        raise InputError(report.faults.pop())
+    if not maps:
+        raise InputError(
+            f"{item.name}: a field without objects, all of its mask files are empty; "
+            "remove the field, or annotate it"
+        )
+    if every is None:
+        every = np.zeros(next(iter(maps.values())).shape, np.uint16)
+    report.overlap_pixels = int(pixels_lost(sizes, every).sum())
+    report.hidden = [
+        f"{item.name}/{path.parent.name}/{path.name}"
+        for path, left in zip(files, areas(every, len(files)), strict=True)
+        if left == 0
+    ]
+    maps[ALL] = relabel(every)
+    return maps
+
+
+def _objects(
+    item: FieldMasks,
+    paths: Sequence[Path],
+    files: list[Path],
+    sizes: list[int],
+    report: FieldReport,
+) -> Iterator[np.ndarray]:
+    """Give the masks of a class one by one; note their `files` and `sizes`, faults and empty ones.
+
+    An empty mask makes the frame of a map, (H, W), but gets no number.
+    """
+    shapes = report.shapes
+    for path in paths:
+        try:
+            mask = object_mask(read_image(path))
+            shapes.append((path, mask.shape))
+            check_size(path, mask.shape, *shapes[0])
+        except InputError as error:
+            report.faults.append(str(error))
+            continue
+        if mask.any():
+            files.append(path)
+            sizes.append(int(np.count_nonzero(mask)))
+            yield mask
+        else:
+            report.empty.append(f"{item.name}/{path.parent.name}/{path.name}")
+
+
+def _summary(reports: Sequence[FieldReport], splits: dict[str, list[str]]) -> dict:
+    split_of = {name: split for split, names in splits.items() for name in names}
+    counts: dict[str, dict[str, Counter]] = defaultdict(
+        lambda: {split: Counter(fields=0, cells=0) for split in SPLITS}
+    )
+    for report in reports:
+        for class_name, cells in report.cells.items():
+            if cells:
+                counts[class_name][split_of[report.name]].update(fields=1, cells=cells)
+    for what, told in (("empty mask file", "empty"), ("object hidden by later ones", "hidden")):
+        for name in (name for report in reports for name in getattr(report, told)):
+            log.warning("%s: %s", what, name)
+    without = [report.name for report in reports if not report.cells.get(ALL)]
+    for name in without:
+        log.warning("%s: only excluded classes, not in %r", name, ALL)
+    return {
+        "splits": {
+            name: {split: dict(counts[name][split]) for split in SPLITS} for name in sorted(counts)
+        },
+        "dropped": {
+            "cells_excluded": sum(report.excluded for report in reports),
+            "cells_hidden": sum(len(report.hidden) for report in reports),
+            "empty_mask_files": sum(len(report.empty) for report in reports),
+            "fields_without_cells": len(without),
+            "overlap_pixels": sum(report.overlap_pixels for report in reports),
+        },
+        "names": {
+            "hidden": sorted(name for report in reports for name in report.hidden),
+            "empty": sorted(name for report in reports for name in report.empty),
+            "without_cells": sorted(without),
+        },
+    }

@@ -1,0 +1,80 @@
+"""The catalogue of what is fetched: sources.yaml, validated."""
+
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import Field, model_validator
+
+from cellular.errors import InputError
+from cellular.params import Section, validate
+
+CATALOGUE = Path(__file__).with_name("sources.yaml")
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class SourceFile(Section):
+    """A file to download: from a package index (`package`, `file`) or from a `url`."""
+
+    what: str
+    licence: str
+    citation: str
+    package: str | None = None
+    file: str | None = None
+    url: str | None = None
+    size: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern=SHA256)
+
+    @model_validator(mode="after")
+    def _findable(self) -> "SourceFile":
+        if (self.url is None) == (self.package is None) or bool(self.package) != bool(self.file):
+            raise ValueError("expected either url, or package and file")
+        return self
+
+
+class DatasetSource(Section):
+    """A data set: the members of an archive that go to each folder of data/raw."""
+
+    what: str
+    file: str
+    members: dict[str, str]
+
+
+class WeightsSource(Section):
+    """Weights: a file, or a member of an archive, and how its tensors are named."""
+
+    file: str
+    member: str | None = None
+    sha256: str | None = Field(None, pattern=SHA256)
+    layout: str = Field("cpnet", pattern="^(cpnet|scellseg)$")
+    diameter: float = Field(gt=0)
+
+
+class Catalogue(Section):
+    """The whole of sources.yaml."""
+
+    files: dict[str, SourceFile]
+    datasets: dict[str, DatasetSource]
+    weights: dict[str, WeightsSource]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Catalogue":
+        for name, item in [*self.datasets.items(), *self.weights.items()]:
+            if item.file not in self.files:
+                raise ValueError(f"{name}: file {item.file!r} is not under files")
+        return self
+
+    def dataset(self, name: str) -> DatasetSource:
+        """Return a data set by name, or raise `InputError`."""
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets))
+            raise InputError(f"dataset {name!r} is not in the catalogue; known: {known}")
+        return self.datasets[name]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the catalogue that stands beside this module."""
+    return validate(
+        Catalogue, yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")), str(CATALOGUE)
+    )

@@ -1,0 +1,60 @@
+"""Score a model on prepared folders: pixels, whole cells, predicted label maps, overlays."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellular import cli, devices
+from cellular.evaluation import evaluate
+from cellular.params import SegmentParams
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Run the stage and return its line of result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--test_dir",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>; several may be given",
+    )
+    parser.add_argument("--model_path", type=Path, required=True, help="weights to score")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="gets <name of test_dir>_eval.json"
+    )
+    parser.add_argument(
+        "--predictions_dir", type=Path, help="gets pred_<field>.png (default: output_dir/images)"
+    )
+    parser.add_argument(
+        "--overlays_dir", type=Path, help="gets the overlays (default: output_dir/overlays)"
+    )
+    parser.add_argument(
+        "--overlays", type=int, default=2, help="fields of each folder to draw (default: 2)"
+    )
+    cli.add_parameters(parser, SegmentParams)
+    parser.add_argument("--device", default="auto", help=f"{devices.HELP} (default: auto)")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    args = parser.parse_args(argv)
+    summaries = evaluate(
+        args.test_dir,
+        args.model_path,
+        args.output_dir,
+        cli.parameters(SegmentParams, args),
+        predictions_dir=args.predictions_dir,
+        overlays_dir=args.overlays_dir,
+        overlays=args.overlays,
+        device=devices.choose(args.device),
+        force=args.force,
+    )
+    return "\n".join(
+        f"{args.output_dir}/{name}_eval.json: AP@0.5 "
+        f"{summary['objects']['average_precision']['0.5']:.3f}, AP@0.75 "
+        f"{summary['objects']['average_precision']['0.75']:.3f}, pixel F1 of cell "
+        f"{summary['cell']['f1']:.3f} ({summary['fields']} fields)"
+        for name, summary in summaries.items()
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,55 @@
+"""Turn masks as they were annotated into label maps by class and split, beside their images."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellular import cli
+from cellular.params import PrepareParams
+from cellular.preparation import ALL, process_masks
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Run the stage and return its line of result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Masks: <input_path>/<field>/<class>/<any name>.png, one object a file, or "
+        "<input_path>/<field>.tif, one label map a field. Images: "
+        "<corresponding_files_dir>/<field>.<png|jpg|tif>. "
+        "Result: <output_dir>/<class>/<train|valid|test>/<field>_masks.<format> beside the image, "
+        "for each class and for 'all'.",
+    )
+    parser.add_argument("-i", "--input_path", type=Path, required=True, help="folder of masks")
+    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "-c", "--corresponding_files_dir", type=Path, required=True, help="folder of images"
+    )
+    cli.add_parameters(
+        parser, PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e"
+    )
+    parser.add_argument(
+        "--report", type=Path, help="JSON of what was made and dropped (default: in output_dir)"
+    )
+    parser.add_argument(
+        "--skip_unannotated", action="store_true", help="leave out images that have no masks"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    args = parser.parse_args(argv)
+    report = process_masks(
+        args.input_path,
+        args.output_dir,
+        args.corresponding_files_dir,
+        cli.parameters(PrepareParams, args),
+        report_path=args.report,
+        skip_unannotated=args.skip_unannotated,
+        force=args.force,
+    )
+    counts = (
+        f"{split} {n['fields']} fields, {n['cells']:,} cells"
+        for split, n in report["splits"][ALL].items()
+    )
+    return f"{args.output_dir}: {'; '.join(counts)}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

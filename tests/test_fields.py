@@ -1,0 +1,64 @@
+"""Every field has one image, one label map and one split."""
+
+import numpy as np
+import pytest
+from conftest import write_png
+
+from cellular.errors import InputError
+from cellular.fields import check_pairs, find_images, load_pairs, split_data
+
+LABELS = np.array([[0, 1], [2, 2]], np.uint16)
+
+
+def test_fields_are_split_by_the_text_in_their_names():
+    fields = ["T1_ST_C03_s3", "T1_ST_I06_s1", "T1_ST_D02_s1", "T0_ST_D02_s1"]
+    assert split_data(fields) == {
+        "train": ["T0_ST_D02_s1", "T1_ST_D02_s1"],
+        "valid": ["T1_ST_I06_s1"],
+        "test": ["T1_ST_C03_s3"],
+    }
+
+
+def test_a_field_of_two_splits_is_an_error():
+    with pytest.raises(InputError, match=r"x_ST_C03: matches .*'ST_C03'.* and .*'C03'"):
+        split_data(["x_ST_C03"], val_pattern="ST_C03", test_pattern="C03")
+
+
+def test_all_fields_of_two_splits_are_told_at_once():
+    with pytest.raises(InputError, match="2 faults") as error:
+        split_data(["ab1", "ab2", "a"], "a", "b")
+    assert "ab1" in str(error.value) and "ab2" in str(error.value)
+
+
+def test_site_10_is_no_image_of_site_1(tmp_path):
+    write_png(tmp_path / "f_s10.png", LABELS)
+    write_png(tmp_path / "f_s1_masks.png", LABELS)
+    assert list(find_images(tmp_path)) == ["f_s10"]
+    with pytest.raises(InputError, match="2 faults") as error:
+        load_pairs(tmp_path)
+    assert "f_s1_masks.png: no image" in str(error.value)
+    assert "no label map f_s10_masks" in str(error.value)
+
+
+def test_pairs_are_sorted(tmp_path):
+    for field in ("b", "a"):
+        write_png(tmp_path / f"{field}.jpg", LABELS.astype(np.uint8))
+        write_png(tmp_path / f"{field}_masks.png", LABELS)
+    assert [(pair.field, pair.image.name) for pair in check_pairs(tmp_path)] == [
+        ("a", "a.jpg"),
+        ("b", "b.jpg"),
+    ]
+
+
+def test_image_and_masks_of_two_sizes_are_refused(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
+    write_png(tmp_path / "a_masks.png", LABELS)
+    with pytest.raises(InputError, match=r"a_masks\.png: 2 x 2 pixels, but .*a\.png has 7 x 5"):
+        check_pairs(tmp_path)
+
+
+def test_a_missing_or_empty_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        load_pairs(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no image with masks"):
+        load_pairs(tmp_path)

@@ -1,0 +1,224 @@
+"""The pipeline through DVC's own commands, in a copy of the repository."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cellpose.models import CellposeModel
+from conftest import ROOT
+
+from cellular.fields import check_pairs, read_pair
+from cellular.images import read_labels
+
+SRC = ROOT / "src"
+SCRIPTS = {
+    "fetch_data": "fetch_data",
+    "fetch_weights": "fetch_weights",
+    "prepare": "prepare_data",
+    "train": "train",
+    "evaluate": "eval",
+}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# Small enough for minutes; the paths through the pipeline are the same.
+QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
+
+
+class Repository:
+    """A git repository with the files of this one as they are now."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = self.git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        self.git("init", "-q", "-b", "main")
+        self.commit("copy")
+
+    def run(self, *command: str, cwd: Path | None = None, code: int = 0) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.folder,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        self.errors = done.stderr
+        return done.stdout
+
+    def git(self, *arguments: str, cwd: Path | None = None) -> str:
+        author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        return self.run("git", *author, *arguments, cwd=cwd)
+
+    def dvc(self, *arguments: str, code: int = 0) -> str:
+        return self.run("dvc", *arguments, code=code)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+
+    def change(self, **train: object) -> None:
+        """Change parameters of training."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params["train"] |= train
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def json(self, name: str) -> dict:
+        return json.loads((self.folder / name).read_text())
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports when it is imported."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cellular"):
+            names = {alias.name for alias in node.names}
+            found |= names if node.module == "cellular" else {node.module.split(".")[1]}
+    return found
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_a_stage_depends_on_the_modules_that_it_uses_and_on_no_other(stage):
+    found: set[str] = set()
+    waiting = imports(SRC / f"{SCRIPTS[stage]}.py")
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= imports(SRC / "cellular" / f"{module}.py") - found
+    expected = {f"src/{SCRIPTS[stage]}.py"} | {f"src/cellular/{name}.py" for name in found}
+    if "sources" in found:
+        expected.add("src/cellular/sources.yaml")
+    described = STAGES[stage].get("do", STAGES[stage])
+    assert {path for path in described["deps"] if path.startswith("src/")} == expected
+
+
+def test_imports_in_the_package_go_in_one_direction():
+    graph = {path.stem: imports(path) for path in (SRC / "cellular").glob("*.py")}
+    done: set[str] = set()
+    while len(done) < len(graph):
+        free = {name for name in graph if name not in done and graph[name] <= done}
+        assert free, f"circle among {sorted(graph.keys() - done)}"
+        done |= free
+
+
+def test_the_committed_lock_and_metrics_belong_to_code_and_parameters(tmp_path):
+    status = json.loads(Repository(tmp_path).dvc("status", "--json"))
+    states = [
+        (stage, path, state)
+        for stage, changes in status.items()
+        for change in changes
+        for paths in change.values()
+        for path, state in (paths.items() if isinstance(paths, dict) else [(paths, "changed")])
+    ]
+    # A clean clone has no data: that is all that may be missing.
+    stale = [entry for entry in states if entry[2] != "deleted"]
+    assert not stale, "run `dvc repro` and commit dvc.lock, metrics and plots"
+    kept = {path for _, path, state in states if state == "deleted"}
+    assert not [path for path in kept if path.startswith("metrics/")]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    """The pipeline, run from nothing with quick parameters."""
+    made = Repository(tmp_path_factory.mktemp("repository"))
+    made.change(**QUICK)
+    made.dvc("repro")
+    made.commit("quick")
+    return made
+
+
+@pytest.mark.slow
+def test_the_pipeline_makes_what_it_promises(repository):
+    report = repository.json("metrics/prepare.json")["splits"]["all"]
+    assert {split: n["cells"] for split, n in report.items()} == {
+        "train": 599,
+        "valid": 199,
+        "test": 237,
+    }
+    for model in ("pretrained", "finetuned"):
+        for split in ("test", "valid"):
+            result = repository.json(f"metrics/{model}/{split}_eval.json")
+            assert result.keys() == {"background", "cell", "average", "objects", "fields"}
+        assert len(list((repository.folder / "metrics" / model / "images").glob("*.png"))) == 2
+    found = repository.json("metrics/pretrained/test_eval.json")["objects"]["average_precision"]
+    assert found["0.5"] == pytest.approx(0.36, abs=0.01)
+    assert len((repository.folder / "metrics/train.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_fine_tuned_weights_give_a_plain_cellpose_model_the_same_masks(repository):
+    folder = repository.folder
+    plain = CellposeModel(
+        pretrained_model=str(folder / "models/finetuned"), device=torch.device("cpu")
+    )
+    pair = check_pairs(folder / "data/prepared/all/test")[0]
+    masks = plain.eval(read_pair(pair)[0], channels=[0, 0], resample=False)[0]
+    ours = read_labels(folder / f"data/predictions/finetuned/pred_{pair.field}.png")
+    assert ours.any() and (ours == masks).all()
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_and_a_forced_one_the_same_bytes(repository):
+    assert "Data and pipelines are up to date" in repository.dvc("repro")
+    lock = (repository.folder / "dvc.lock").read_bytes()
+    repository.dvc("repro", "-f")
+    assert (repository.folder / "dvc.lock").read_bytes() == lock
+    assert not repository.git("status", "--porcelain")
+
+
+@pytest.mark.slow
+def test_experiments_sweeps_and_comparisons(repository):
+    repository.dvc("exp", "run", "-S", "train.learning_rate=1e-5", "-n", "slow-rate")
+    metrics = json.loads(repository.dvc("metrics", "diff", "--json"))
+    assert "metrics/finetuned/test_eval.json" in metrics
+    assert "metrics/pretrained/test_eval.json" not in metrics
+    params = json.loads(repository.dvc("params", "diff", "--json"))
+    assert params["params.yaml"]["train.learning_rate"]["old"] == 0.0005
+    assert float(params["params.yaml"]["train.learning_rate"]["new"]) == 1e-5
+    page = repository.dvc("plots", "diff", "HEAD", "workspace", "-o", "plots")
+    assert "index.html" in page
+    content = (repository.folder / "plots" / "index.html").read_text()
+    assert "train_loss" in content and "valid_loss" in content
+    shutil.rmtree(repository.folder / "plots")
+
+    repository.git("checkout", "-q", ".")
+    repository.dvc("exp", "run", "--queue", "-S", "train.seed=1", code=255)  # not its section
+    repository.dvc("exp", "run", "--queue", "-S", "train.learning_rate=0.0001,0.001")
+    repository.dvc("queue", "start", "-j", "1")
+    for _ in range(300):
+        if not {"Queued", "Running"} & set(repository.dvc("queue", "status").split()):
+            break
+        time.sleep(1)
+    status = repository.dvc("queue", "status")
+    assert status.count("Success") == 2, status
+    shown = json.loads(repository.dvc("exp", "show", "--json"))
+    experiments = [run for row in shown for run in row.get("experiments") or []]
+    assert len(experiments) == 3
+    rates = {
+        float(run["revs"][0]["data"]["params"]["params.yaml"]["data"]["train"]["learning_rate"])
+        for run in experiments
+    }
+    assert rates == {1e-5, 1e-4, 1e-3}
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_says_why_and_spoils_nothing(repository):
+    repository.git("checkout", "-q", ".")
+    repository.change(learning_rate=0.2)
+    repository.dvc("repro", code=255)
+    assert "AdamW with learning_rate 0.2 diverges" in repository.errors
+    repository.git("checkout", "-q", ".")
+    repository.dvc("checkout")
+    assert "up to date" in repository.dvc("status")

@@ -1,0 +1,273 @@
+"""prepare_data.py: every object where it belongs, every fault told, no half-made output."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import coloured, disc, write_png
+
+from cellular.images import read_labels
+from cellular.preparation import copy_corresponding_files, create_directory, load_mask_images
+
+TRAIN, VALID, TEST = "a_ST_D01_s1", "a_ST_I06_s1", "a_ST_C03_s1"
+
+
+@pytest.fixture
+def prepare(annotations, run_script):
+    def run(*arguments):
+        return run_script(
+            "prepare_data",
+            *("-i", annotations.masks, "-o", annotations.out, "-c", annotations.images),
+            *arguments,
+        )
+
+    return run
+
+
+def labels_of(annotations, class_name, split, field):
+    return read_labels(annotations.out / class_name / split / f"{field}_masks.png")
+
+
+def test_all_has_exactly_the_objects_of_all_classes_but_the_excluded(annotations, prepare):
+    annotations.three_splits()
+    code, out, _ = prepare()
+    assert code == 0 and "train 1 fields, 11 cells" in out
+    for split, field in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        labels = labels_of(annotations, "all", split, field)
+        objects = [
+            mask
+            for class_name in ("fed", "unfed")
+            for mask in load_mask_images(annotations.masks / field / class_name)
+        ]
+        assert labels.max() == len(objects) == 11
+        for number, mask in enumerate(objects, start=1):
+            assert ((labels == number) == mask).all()
+        assert labels_of(annotations, "Unidentified", split, field).max() == 2
+        for class_name in ("all", "fed", "unfed", "Unidentified"):
+            copy = annotations.out / class_name / split / f"{field}.png"
+            assert copy.read_bytes() == (annotations.images / f"{field}.png").read_bytes()
+
+
+def test_exclusion_is_the_users(annotations, prepare):
+    annotations.three_splits()
+    assert prepare("--exclude", "FED", "unidentified")[0] == 0
+    assert labels_of(annotations, "all", "test", TEST).max() == 5
+
+
+def test_several_formats(annotations, prepare):
+    annotations.three_splits()
+    assert prepare("-f", "png", "tif")[0] == 0
+    folder = annotations.out / "all" / "test"
+    assert np.array_equal(
+        read_labels(folder / f"{TEST}_masks.png"), tifffile.imread(folder / f"{TEST}_masks.tif")
+    )
+
+
+def test_numbers_follow_natural_order(annotations, prepare):
+    annotations.three_splits()
+    shutil.rmtree(annotations.masks / TEST)
+    for number, x in ((10, 20), (9, 45), (1, 70)):
+        annotations.object(TEST, "fed", f"cell_{number}", disc(40, x))
+    prepare()
+    labels = labels_of(annotations, "all", "test", TEST)
+    assert [labels[40, x] for x in (70, 45, 20)] == [1, 2, 3]
+
+
+def test_what_is_lost_is_counted_and_named(annotations, prepare):
+    annotations.three_splits()
+    annotations.object(TRAIN, "fed", "cell_0_small", disc(12, 12, 3))  # below cell_1
+    annotations.object(TRAIN, "unfed", "nothing", np.zeros((96, 96), bool))
+    code, _, err = prepare("--report", annotations.folder / "report.json")
+    assert code == 0
+    report = json.loads((annotations.folder / "report.json").read_text())
+    assert report["splits"]["all"]["train"] == {"fields": 1, "cells": 11}
+    assert report["dropped"] == {
+        "cells_excluded": 6,
+        "cells_hidden": 1,
+        "empty_mask_files": 1,
+        "fields_without_cells": 0,
+        "overlap_pixels": int(disc(12, 12, 3).sum()),
+    }
+    assert report["names"]["hidden"] == [f"{TRAIN}/fed/cell_0_small.png"]
+    assert report["names"]["empty"] == [f"{TRAIN}/unfed/nothing.png"]
+    assert "nothing.png" in err and "cell_0_small.png" in err
+    assert labels_of(annotations, "all", "train", TRAIN).max() == 11
+
+
+def test_label_maps_of_whole_fields(annotations, prepare):
+    for field in (TRAIN, VALID, TEST):
+        annotations.image(field)
+        labels = disc(20, 20) * 7 + disc(60, 60) * 300
+        tifffile.imwrite(annotations.masks / f"{field}.tif", labels.astype(np.uint32))
+    assert prepare()[0] == 0
+    labels = labels_of(annotations, "all", "valid", VALID)
+    assert (labels == disc(20, 20) * 1 + disc(60, 60) * 2).all()
+
+
+def test_a_field_of_excluded_cells_only_is_reported(annotations, prepare):
+    annotations.three_splits()
+    annotations.field("b_ST_D01_s1", Unidentified=2)
+    code, _, err = prepare("--report", annotations.folder / "report.json")
+    assert code == 0 and "b_ST_D01_s1: only excluded classes" in err
+    report = json.loads((annotations.folder / "report.json").read_text())
+    assert report["names"]["without_cells"] == ["b_ST_D01_s1"]
+
+
+def test_two_runs_are_the_same_bytes(annotations, prepare):
+    annotations.three_splits()
+
+    def content():
+        assert prepare("--force", "-f", "png", "tif")[0] == 0
+        files = sorted(path for path in annotations.out.rglob("*") if path.is_file())
+        return [(path, path.read_bytes()) for path in files]
+
+    assert content() == content()
+
+
+# --- bad input: one message, code 2, nothing made ------------------------------------------------
+
+
+def spoil_missing_masks(a):
+    shutil.rmtree(a.masks)
+    return "no such folder of masks"
+
+
+def spoil_missing_images(a):
+    shutil.rmtree(a.images)
+    return "no such folder of images"
+
+
+def spoil_no_image(a):
+    (a.images / f"{TEST}.png").rename(a.images / f"{TEST}0.png")  # ..._s10
+    return f"{TEST}: no image of its own"
+
+
+def spoil_no_masks(a):
+    a.image("b_ST_D01_s1")
+    return "b_ST_D01_s1.png: no masks for this image"
+
+
+def spoil_cut_mask(a):
+    path = a.masks / TEST / "fed" / "cell_3.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    return "cell_3.png: no readable image, or cut short"
+
+
+def spoil_cut_image(a):
+    path = a.images / f"{TEST}.png"
+    path.write_bytes(path.read_bytes()[:-400])
+    return f"{TEST}.png: no readable image, or cut short"
+
+
+def spoil_mask_size(a):
+    write_png(a.masks / TEST / "fed" / "cell_3.png", coloured(disc(20, 20, 8, 64)))
+    return "cell_3.png: 64 x 64 pixels, but"
+
+
+def spoil_image_size(a):
+    a.image(TEST, side=64)
+    return f"but {a.images / TEST}.png has 64 x 64"
+
+
+def spoil_no_objects(a):
+    shutil.rmtree(a.masks / TEST / "fed")
+    for path in (a.masks / TEST).rglob("*.png"):
+        write_png(path, coloured(disc(0, 0) & False))
+    return f"{TEST}: a field without objects"
+
+
+def spoil_no_files(a):
+    for path in (a.masks / TEST).rglob("*.png"):
+        path.unlink()
+    return f"{TEST}: no object, expected <class>/<name>.png"
+
+
+def spoil_many_objects(a):
+    shutil.rmtree(a.masks / TEST)
+    write_png(a.images / f"{TEST}.png", np.zeros((300, 300), np.uint8))
+    labels = np.arange(90_000, dtype=np.uint32).reshape(300, 300)
+    tifffile.imwrite(a.masks / f"{TEST}.tif", labels)
+    return "89,999 objects, at most 65,535"
+
+
+def spoil_split(a):
+    shutil.rmtree(a.masks / VALID)
+    (a.images / f"{VALID}.png").unlink()
+    return "split valid stays empty: no field has 'ST_I06'"
+
+
+def spoil_two_splits(a):
+    a.field("b_ST_C03_ST_I06", fed=1)
+    return "b_ST_C03_ST_I06: matches the validation pattern"
+
+
+def spoil_existing_output(a):
+    a.out.mkdir()
+    (a.out / "mine.txt").write_text("precious")
+    return "exists already"
+
+
+def spoil_two_places(a):
+    tifffile.imwrite(a.masks / f"{TEST}.tif", np.ones((96, 96), np.uint8))
+    return "masks of one field in two places"
+
+
+def spoil_reserved_class(a):
+    a.object(TEST, "all", "cell_1", disc(20, 20))
+    return "the name 'all' is taken"
+
+
+SPOILS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__[6:])
+def test_bad_input_gets_one_clear_error_and_leaves_nothing(annotations, prepare, spoil):
+    annotations.three_splits()
+    told = spoil(annotations)
+    before = sorted(annotations.out.rglob("*")) if annotations.out.exists() else None
+    code, out, err = prepare()
+    assert (code, out) == (2, "")
+    assert err.count("error: ") == 1 and told in err
+    after = sorted(annotations.out.rglob("*")) if annotations.out.exists() else None
+    assert after == before
+    assert not list(annotations.folder.glob(".*partial"))
+
+
+def test_all_faults_are_told_at_once(annotations, prepare):
+    annotations.three_splits()
+    told = [spoil_cut_mask(annotations), spoil_no_masks(annotations)]
+    annotations.image(TRAIN, side=64)
+    code, _, err = prepare()
+    assert code == 2 and "3 faults" in err
+    assert all(fault in err for fault in [*told, "has 64 x 64"])
+
+
+def test_force_replaces_an_output_and_a_fault_keeps_the_old_one(annotations, prepare):
+    annotations.three_splits()
+    assert prepare()[0] == 0
+    kept = labels_of(annotations, "all", "test", TEST)
+    path = annotations.masks / TEST / "fed" / "cell_3.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    assert prepare("--force")[0] == 2
+    assert np.array_equal(labels_of(annotations, "all", "test", TEST), kept)
+    path.write_bytes(content)
+    path.rename(path.with_name("cell_99.png"))
+    assert prepare("--force")[0] == 0
+    assert not np.array_equal(labels_of(annotations, "all", "test", TEST), kept)
+
+
+def test_unannotated_images_can_be_left_out(annotations, prepare):
+    annotations.three_splits()
+    annotations.image("b_ST_D01_s1")
+    assert prepare("--skip_unannotated")[0] == 0
+    assert not list(annotations.out.rglob("b_ST_D01_s1*"))
+
+
+def test_an_image_is_copied_under_its_own_name_only(annotations, tmp_path):
+    annotations.image("f_s10")
+    annotations.image("f_s1")
+    copied = copy_corresponding_files(annotations.images, create_directory(tmp_path / "x"), "f_s1")
+    assert copied.name == "f_s1.png" and len(list((tmp_path / "x").iterdir())) == 1
