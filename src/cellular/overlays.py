@@ -15,6 +15,7 @@ IOU = 0.5
 FOUND, PREDICTED, MISSED, INVENTED = (0, 158, 115), (255, 255, 255), (230, 159, 0), (204, 121, 167)
 COLOURS = (FOUND, PREDICTED, MISSED, INVENTED)
 GREYS = 256 - len(COLOURS)
+GAMMA, BRIGHTEST = 0.6, 0.7
 CAPTION = 34  # pixels of the strip below the image
 
 
@@ -72,10 +73,13 @@ def _plane(image: np.ndarray) -> np.ndarray:
 
 
 def _grey(plane: np.ndarray) -> np.ndarray:
-    """Return the plane as levels 0 to GREYS-1, from its 1st to its 99th percentile, as Cellpose."""
+    """Return the plane as grey levels, from its 1st to its 99th percentile, as Cellpose sees it.
+
+    Dim cells are lifted, and the brightest stay below white, so that outlines are seen on both.
+    """
     low, high = np.percentile(plane, (1, 99))
     scaled = np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
-    return np.round(scaled * (GREYS - 1)).astype(np.uint8)
+    return np.round(scaled**GAMMA * BRIGHTEST * (GREYS - 1)).astype(np.uint8)
 
 
 def _caption(width: int, counts: tuple) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""Preparing fields with hundreds of full-frame mask files: ours against the authors' way.
+
+Theirs reads one file after another in grey, finds the object with `np.where` over the full frame,
+and writes the label map (written anew here after the description of their script).
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks import Result, paired
+from cellular.params import PrepareParams
+from cellular.preparation import process_masks
+
+SIDE = 2048
+OBJECTS = 264  # 14,000 cells in 53 fields
+FIELDS = ("a_ST_D01_s1", "a_ST_I06_s1", "a_ST_C03_s1", "b_ST_D01_s1")
+
+
+def make_fields(folder: Path) -> None:
+    """Write fields of the size and layout of the data set: images and colour masks."""
+    random = np.random.default_rng(0)
+    for field in FIELDS:
+        image = random.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+        (folder / "images").mkdir(exist_ok=True, parents=True)
+        cv2.imwrite(str(folder / "images" / f"{field}.jpg"), image)
+        for number in range(OBJECTS):
+            mask = np.zeros((SIDE, SIDE, 3), np.uint8)
+            y, x = random.integers(70, SIDE - 70, 2).tolist()
+            cv2.circle(mask, (x, y), 60, random.integers(1, 255, 3).tolist(), cv2.FILLED)
+            target = folder / "masks" / field / ("fed" if number % 2 else "unfed")
+            target.mkdir(exist_ok=True, parents=True)
+            cv2.imwrite(str(target / f"cell_{number}.png"), mask)
+
+
+def authors_way(masks: Path, output: Path) -> None:
+    """Combine the masks of each class of each field, one file after another."""
+    for field in os.listdir(masks):  # noqa: PTH208
+        for class_name in os.listdir(masks / field):  # noqa: PTH208
+            combined = np.zeros((SIDE, SIDE), np.uint16)
+            for number, name in enumerate(os.listdir(masks / field / class_name), start=1):  # noqa: PTH208
+                mask = cv2.imread(str(masks / field / class_name / name), cv2.IMREAD_GRAYSCALE)
+                combined[np.where(mask > 0)] = number
+            (output / class_name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(output / class_name / f"{field}_masks.png"), combined)
+
+
+def run() -> Result:
+    """Prepare four fields of 264 objects."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_fields(folder)
+
+        def ours() -> None:
+            process_masks(
+                folder / "masks", folder / "ours", folder / "images", PrepareParams(), force=True
+            )
+
+        return paired(ours, lambda: authors_way(folder / "masks", folder / "theirs"), rounds=3)
