@@ -1,6 +1,5 @@
 """What several tests need: small annotations of our own, and the real fields and weights."""
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -108,6 +107,4 @@ def run_script(capsys: pytest.CaptureFixture):
         assert "Traceback" not in told.err
         return code, told.out, told.err
 
-    sys.path.insert(0, str(ROOT / "src"))
-    yield run
-    sys.path.remove(str(ROOT / "src"))
+    return run

@@ -102,10 +102,8 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
         _told("interrupted; nothing that was finished is lost")
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            sys.exit(
-                _told(f"no space left on the disk of {error.filename or Path.cwd()}; free some")
-            )
+        if error.errno == errno.ENOSPC:  # of a download: other outputs are told by their name
+            sys.exit(_told("no space left on the disk of the downloads; see CELLULAR_CACHE"))
         if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
             sys.exit(_told(f"{error.filename}: {error.strerror}; choose another path"))
         raise

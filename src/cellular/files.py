@@ -1,5 +1,6 @@
 """Outputs that appear whole or not at all."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -48,6 +49,12 @@ def whole(path: Path) -> Iterator[Path]:
             remove(aside)
         else:
             staging.replace(path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(
+            f"{path}: no space left on its disk; make room, or choose a folder elsewhere"
+        ) from None
     finally:
         with suppress(OSError):
             remove(staging)

@@ -126,9 +126,12 @@ def load(path: Path, diameter: float = NETWORK_DIAMETER) -> State:
 
 def save(state: State, path: Path) -> None:
     """Write a state dict as Cellpose does. The same tensors are the same bytes."""
-    with whole(path) as staging, staging.open("wb") as file:
-        # Through an open file: given a path, PyTorch writes the file's name into the file.
-        torch.save({key: value.detach().cpu() for key, value in state.items()}, file)
+    # Through memory: given a path, PyTorch writes the file's name into the file, and of a full disk
+    # it says nothing that a user could understand.
+    content = io.BytesIO()
+    torch.save({key: value.detach().cpu() for key, value in state.items()}, content)
+    with whole(path) as staging:
+        staging.write_bytes(content.getbuffer())
 
 
 def network(state: State) -> CPnet:
