@@ -3,10 +3,9 @@
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from cellular.errors import InputError, raise_faults
 from cellular.fields import MASKS, SPLITS, find_images, split_data
 from cellular.files import check_new, whole, write_json
 from cellular.images import (
-    MOST_OBJECTS,
     TIFF,
     copy_image,
     image_files,
@@ -31,10 +29,10 @@ from cellular.masks import (
     combine_masks,
     load_mask_images,
     mask_files,
-    object_mask,
     pixels_lost,
     relabel,
 )
+from cellular.objects import CellObject, label_map, read_object
 from cellular.params import PrepareParams
 
 # The names that people know from the authors' prepare script, in one place.
@@ -71,7 +69,6 @@ class FieldReport:
     empty: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     overlap_pixels: int = 0
-    shapes: list[tuple[Path, tuple]] = field(default_factory=list)  # of the masks that were read
     faults: list[str] = field(default_factory=list)
 
 
@@ -296,33 +293,35 @@ def _from_label_map(path: Path, report: FieldReport) -> dict[str, np.ndarray]:
 def _from_objects(
     item: FieldMasks, exclude: Sequence[str], report: FieldReport
 ) -> dict[str, np.ndarray]:
-    """Return a label map for each class of a field, and for `all`; note what is lost.
-
-    One object's mask is in memory at a time: a field may have hundreds of full frames.
-    """
+    """Return a label map for each class of a field, and for `all`; note what is lost."""
     left_out = {name.lower() for name in exclude}
+    kept: list[CellObject] = []
+    kept_files: list[Path] = []
     maps: dict[str, np.ndarray] = {}
-    every: np.ndarray | None = None  # the map of `all`
-    files: list[Path] = []  # of the objects in it, in the order of their numbers
-    sizes: list[int] = []
+    frame: tuple[Path, tuple[int, int]] | None = None  # of the field's first mask
     for class_name, paths in item.classes.items():
-        class_files, class_sizes = [], []
-        masks = _objects(item, paths, class_files, class_sizes, report)
-        first = next(masks, None)
-        if first is None:
+        objects, files = [], []
+        for path in paths:
+            try:
+                found = read_object(path)
+                frame = frame or (path, found.frame)
+                check_size(path, found.frame, *frame)
+            except InputError as error:
+                report.faults.append(str(error))
+                continue
+            if found.mask.size:
+                objects.append(found)
+                files.append(path)
+            else:
+                report.empty.append(f"{item.name}/{class_name}/{path.name}")
+        if not objects:
             continue
-        labels = combine_masks(chain([first], masks))
-        maps[class_name] = relabel(labels)
+        maps[class_name] = relabel(label_map(objects, item.name))
         if class_name.lower() in left_out:
-            report.excluded += len(class_files)
-            continue
-        if every is None:
-            every = np.zeros(labels.shape, np.uint16)
-        if len(files) + len(class_files) > MOST_OBJECTS:
-            raise InputError(f"{item.name}: more than {MOST_OBJECTS:,} objects do not fit 16 bits")
-        np.copyto(every, labels + np.uint16(len(files)), where=labels > 0)
-        files += class_files
-        sizes += class_sizes
+            report.excluded += len(objects)
+        else:
+            kept += objects
+            kept_files += files
     if report.faults:
         raise InputError(report.faults.pop())
     if not maps:
@@ -330,44 +329,18 @@ def _from_objects(
             f"{item.name}: a field without objects, all of its mask files are empty; "
             "remove the field, or annotate it"
         )
-    if every is None:
-        every = np.zeros(next(iter(maps.values())).shape, np.uint16)
-    report.overlap_pixels = int(pixels_lost(sizes, every).sum())
+    if not kept:
+        maps[ALL] = np.zeros(frame[1], np.uint16)
+        return maps
+    every = label_map(kept, item.name)
+    report.overlap_pixels = int(pixels_lost([found.area for found in kept], every).sum())
     report.hidden = [
         f"{item.name}/{path.parent.name}/{path.name}"
-        for path, left in zip(files, areas(every, len(files)), strict=True)
+        for path, left in zip(kept_files, areas(every, len(kept)), strict=True)
         if left == 0
     ]
     maps[ALL] = relabel(every)
     return maps
-
-
-def _objects(
-    item: FieldMasks,
-    paths: Sequence[Path],
-    files: list[Path],
-    sizes: list[int],
-    report: FieldReport,
-) -> Iterator[np.ndarray]:
-    """Give the masks of a class one by one; note their `files` and `sizes`, faults and empty ones.
-
-    An empty mask makes the frame of a map, (H, W), but gets no number.
-    """
-    shapes = report.shapes
-    for path in paths:
-        try:
-            mask = object_mask(read_image(path))
-            shapes.append((path, mask.shape))
-            check_size(path, mask.shape, *shapes[0])
-        except InputError as error:
-            report.faults.append(str(error))
-            continue
-        if mask.any():
-            files.append(path)
-            sizes.append(int(np.count_nonzero(mask)))
-            yield mask
-        else:
-            report.empty.append(f"{item.name}/{path.parent.name}/{path.name}")
 
 
 def _summary(reports: Sequence[FieldReport], splits: dict[str, list[str]]) -> dict:
