@@ -6,20 +6,25 @@ from pathlib import Path
 
 from cellular import cli
 from cellular.datasets import fetch_dataset
+from cellular.params import DataParams
+from cellular.sources import catalogue
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    known = "; ".join(f"{name}: {source.what}" for name, source in catalogue().datasets.items())
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"Data sets: {known}")
     parser.add_argument(
         "--dataset", default="sample", help="name in the catalogue (default: sample)"
     )
     parser.add_argument(
         "--output_dir", type=Path, default=Path("data/raw"), help="(default: data/raw)"
     )
+    cli.add_parameters(parser, DataParams)
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
     args = parser.parse_args(argv)
-    counts = fetch_dataset(args.dataset, args.output_dir, force=args.force)
+    data = cli.parameters(DataParams, args)
+    counts = fetch_dataset(args.dataset, args.output_dir, data, force=args.force)
     return f"{args.output_dir}: " + ", ".join(f"{n} {folder}" for folder, n in counts.items())
 
 

@@ -1,19 +1,23 @@
 """Downloads from a real server: the right file, or one clear error; never a wrong file."""
 
 import hashlib
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from server import serving
 
-from cellular.archives import extract_matching, read_member
 from cellular.downloads import USER_AGENT, fetch
 from cellular.errors import InputError
-from cellular.sources import SourceFile
+from cellular.remotes import PREFIX, resolve
+from cellular.sources import SourceFile, catalogue
 
 CONTENT = bytes(range(256)) * 4096 * 8  # 8 MiB
 
@@ -21,12 +25,14 @@ CONTENT = bytes(range(256)) * 4096 * 8  # 8 MiB
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("cellular.records.RECORDED", tmp_path / "recorded.yaml")
+    monkeypatch.setattr("cellular.downloads.WAIT", 0.01)
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def site():
-    with serving(CONTENT) as made:
+    with serving({"/file.bin": CONTENT}) as made:
         yield made
 
 
@@ -50,7 +56,9 @@ def test_a_file_is_fetched_once_with_our_name(site):
     assert site.requests[0]["User-Agent"] == USER_AGENT
 
 
-@pytest.mark.parametrize("faults", [["429"], ["503", "503"], ["reset"], ["redirect"]])
+@pytest.mark.parametrize(
+    "faults", [["429"], ["503", "503"], ["reset"], ["redirect"], ["reset", "reset", "503"]]
+)
 def test_passing_faults_are_waited_out(site, faults):
     site.faults = faults
     assert fetch("x", source(site)).read_bytes() == CONTENT
@@ -61,7 +69,7 @@ def test_after_a_reset_only_the_rest_is_fetched(site):
     fetch("x", source(site))
     assert site.requests[1]["Range"] == f"bytes={len(CONTENT) // 2}-"
     assert site.requests[1]["If-Range"] == site.etag
-    assert site.sent == len(CONTENT)
+    assert site.sent["/file.bin"] == len(CONTENT)
 
 
 def test_without_ranges_it_starts_again(site):
@@ -87,7 +95,7 @@ def test_what_waiting_does_not_mend_ends_at_once(site, cache, fault, told):
     with pytest.raises(InputError, match=told):
         fetch("x", source(site))
     assert len(site.requests) == 1
-    assert not (cache / "file.bin").exists()
+    assert not (cache / "file-file.bin").exists()
 
 
 @pytest.mark.parametrize(
@@ -105,18 +113,16 @@ def test_wrong_bytes_are_never_used(site, cache, changes, told):
 
 def test_a_damaged_copy_is_fetched_anew(site, cache):
     cache.mkdir()
-    (cache / "file.bin").write_bytes(CONTENT[:-1] + b"\0")
+    (cache / "file-file.bin").write_bytes(CONTENT[:-1] + b"\0")
     assert fetch("x", source(site)).read_bytes() == CONTENT
 
 
 def test_no_space_is_told_before_anything_is_written(site, monkeypatch):
-    import shutil
-
     usage = shutil.disk_usage(ROOT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(InputError, match="8,388,608 bytes to download, 1,000 free; make room"):
+    with pytest.raises(InputError, match="8,388,608 bytes to write, 1,000 free; make room"):
         fetch("x", source(site))
-    assert site.sent < len(CONTENT)
+    assert site.sent.get("/file.bin", 0) < len(CONTENT)
 
 
 def test_an_index_that_is_not_there_is_told(monkeypatch):
@@ -140,7 +146,7 @@ def test_a_killed_download_goes_on(site, cache):
         "downloads.tqdm.update = lambda bar, n: (time.sleep(0.02), hold(bar, n))\n"
         f"downloads.fetch('x', SourceFile(**{source(site).model_dump()!r}))\n"
     )
-    part = cache / "file.bin.part"
+    part = cache / "file-file.bin.part"
     for share in (0.2, 0.5):
         running = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
         while running.poll() is None and not (
@@ -149,36 +155,95 @@ def test_a_killed_download_goes_on(site, cache):
             time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL
-    assert part.stat().st_size < len(CONTENT) and not (cache / "file.bin").exists()
+    assert part.stat().st_size < len(CONTENT) and not (cache / "file-file.bin").exists()
     assert fetch("x", source(site)).read_bytes() == CONTENT
     assert all("Range" in request for request in site.requests[1:])
 
 
-def test_members_cannot_leave_their_folder(tmp_path):
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr("../../evil.txt", "x")
-    extract_matching(tmp_path / "x.zip", "*.txt", tmp_path / "in" / "here")
-    assert [path.name for path in (tmp_path / "in" / "here").iterdir()] == ["evil.txt"]
-    assert not (tmp_path / "evil.txt").exists()
+def test_a_flipped_bit_is_never_used(site, cache):
+    site.faults = ["flip"]
+    with pytest.raises(InputError, match="sha256"):
+        fetch("x", source(site))
+    assert not (cache / "file-file.bin").exists()
+    assert fetch("x", source(site)).read_bytes() == CONTENT
 
 
-def test_damaged_archives_are_told(tmp_path):
-    (tmp_path / "x").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="no readable archive"):
-        extract_matching(tmp_path / "x", "*", tmp_path / "out")
-    with pytest.raises(InputError, match="no readable archive"):
-        read_member(tmp_path / "x", "member")
+def test_without_a_hash_the_first_fetch_is_recorded_and_later_ones_must_match(site, cache):
+    unknown = source(site, size=None, sha256=None)
+    fetch("x", unknown)
+    recorded = yaml.safe_load((cache.parent / "recorded.yaml").read_text())
+    assert recorded == {
+        site.url: {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    }
+    shutil.rmtree(cache)
+    assert fetch("x", unknown).read_bytes() == CONTENT
+    shutil.rmtree(cache)
+    site.files["/file.bin"] = CONTENT[::-1]
+    with pytest.raises(InputError, match=r"sha256 .* expected"):
+        fetch("x", unknown)
 
 
-def test_a_member_with_another_hash_is_refused(tmp_path):
-    import tarfile
+@pytest.mark.parametrize(
+    ("checksum", "size", "told"),
+    [
+        (hashlib.md5(CONTENT).hexdigest(), len(CONTENT), None),
+        ("0" * 32, len(CONTENT), "md5 .*Zenodo's record says 0000"),
+        (hashlib.md5(CONTENT).hexdigest(), 5, "bytes, Zenodo's record says 5"),
+    ],
+)
+def test_what_zenodos_record_says_must_hold(cache, checksum, size, told):
+    listed = {"files": [{"key": "masks.zip", "size": size, "checksum": f"md5:{checksum}"}]}
+    files = {
+        "/records/7/files/masks.zip": CONTENT,
+        "/api/records/7": json.dumps(listed).encode(),
+    }
+    with serving(files) as site:
+        unknown = source(site, size=None, sha256=None)
+        if told is None:
+            assert fetch("x", unknown).read_bytes() == CONTENT
+            return
+        with pytest.raises(InputError, match=told):
+            fetch("x", unknown)
+        assert not list(cache.glob("*masks.zip"))
 
-    (tmp_path / "file").write_text("x")
-    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
-        archive.add(tmp_path / "file", "file")
-    with pytest.raises(InputError, match=r"file has sha256 .*expected 000"):
-        read_member(tmp_path / "x.tar.gz", "file", "0" * 64)
-    with pytest.raises(InputError, match="no file other"):
-        read_member(tmp_path / "x.tar.gz", "other")
+
+def repository_with(folder, **remotes):
+    """Make a folder with a .dvc/config that names remotes."""
+    (folder / ".dvc").mkdir(parents=True)
+    lines = [f"['remote \"{name}\"']\n    url = {url}\n" for name, url in remotes.items()]
+    (folder / ".dvc" / "config").write_text("".join(lines))
+    return folder
+
+
+def test_remotes_move_to_a_mirror_with_one_line(site, tmp_path, monkeypatch):
+    folder = repository_with(tmp_path / "repository", zenodo="http://127.0.0.1:9/nowhere")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    away = source(site, url="remote://zenodo/file.bin")
+    monkeypatch.setattr("cellular.downloads.RETRIES", 0)
+    with pytest.raises(InputError, match=r"cannot be reached|broke"):
+        fetch("x", away)
+    dvc = [str(Path(sys.executable).parent / "dvc"), "remote", "modify", "--local", "zenodo", "url"]
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    subprocess.run([*dvc, site.root], cwd=folder, check=True)
+    assert fetch("x", away).read_bytes() == CONTENT
+
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    (mirror / "other.bin").write_bytes(CONTENT)
+    subprocess.run([*dvc, str(mirror)], cwd=folder, check=True)
+    assert fetch("y", source(site, url="remote://zenodo/other.bin")).read_bytes() == CONTENT
+    with pytest.raises(InputError, match="no such file in the folder"):
+        fetch("z", source(site, url="remote://zenodo/missing.bin"))
+    with pytest.raises(InputError, match="no remote 'moon' is configured; known: zenodo"):
+        fetch("z", source(site, url="remote://moon/missing.bin"))
+
+
+def test_the_committed_remotes_are_those_of_the_catalogue():
+    used = {
+        file.url.removeprefix(PREFIX).split("/")[0]
+        for file in catalogue().files.values()
+        if file.url
+    }
+    assert used == {"zenodo", "simula", "cellpose"}
+    for name in used:
+        assert resolve(f"remote://{name}/x").startswith("https://")

@@ -1,17 +1,44 @@
-"""Data sets of the catalogue, verified, in the layout that the stages expect."""
+"""Data sets of the catalogue, verified, in the layout that the stages expect.
+
+Well-kept libraries do what is not ours: requests and urllib3 the HTTP, zipfile the directories of
+archives, DVC's configuration the addresses. fsspec, which DVC brings, reads remote files too, but
+neither honours Retry-After nor binds the parts of a file to one version (If-Range, ETag).
+"""
 
 import logging
-from pathlib import Path
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 
-from cellular.archives import extract_matching
-from cellular.downloads import fetch
+import numpy as np
+import tifffile
+from tqdm import tqdm
+
+from cellular.archives import check_space, fetch_members, matching, names, unpack
+from cellular.downloads import cache_dir, fetch, reaching, session
+from cellular.errors import InputError, raise_faults
 from cellular.files import check_new, whole
-from cellular.sources import catalogue
+from cellular.images import read_image
+from cellular.local import import_folder
+from cellular.params import DataParams
+from cellular.remotes import is_local, resolve
+from cellular.sources import DatasetSource, catalogue
 
 log = logging.getLogger(__name__)
 
+WAVES = ("w1", "w2", "w3")  # FITC (EGFP), Texas Red (mRFP), transmitted light
+RGB = (
+    "w2",
+    "w1",
+    "w3",
+)  # as in the authors' merged pictures, so that channel numbers mean the same
 
-def fetch_dataset(name: str, output_dir: Path, *, force: bool = False) -> dict[str, int]:
+
+def fetch_dataset(
+    name: str, output_dir: Path, data: DataParams | None = None, *, force: bool = False
+) -> dict[str, int]:
     """Put a data set of the catalogue into `<output_dir>/images`, `masks` and `channels`.
 
     Returns
@@ -22,15 +49,120 @@ def fetch_dataset(name: str, output_dir: Path, *, force: bool = False) -> dict[s
     Raises
     ------
     InputError
-        If the name is unknown, or its file cannot be had or is not what the catalogue describes.
+        If the name is unknown, or its files cannot be had or are not what the catalogue describes.
     """
     output_dir = Path(output_dir)
     source = catalogue().dataset(name)
     check_new(output_dir, force)
-    archive = fetch(source.file, catalogue().files[source.file])
-    log.info("citation: %s", catalogue().files[source.file].citation)
     with whole(output_dir) as staging:
+        staging.mkdir()
+        HOW[source.how](source, staging, data or DataParams())
         return {
-            folder: len(extract_matching(archive, pattern, staging / folder))
-            for folder, pattern in source.members.items()
+            folder.name: sum(path.is_file() for path in folder.rglob("*"))
+            for folder in sorted(staging.iterdir())
         }
+
+
+def _archive(name: str) -> Path:
+    source = catalogue().files[name]
+    path = fetch(name, source)
+    log.info("licence: %s", source.licence)
+    log.info("citation: %s", source.citation)
+    return path
+
+
+def _members(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    archive = _archive(source.file)
+    for folder, pattern in source.members.items():
+        unpack(archive, staging / folder, matching(pattern))
+
+
+def _folders(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    archive = _archive(source.file)
+    for folder, wanted in source.members.items():
+        unpack(archive, staging / folder, _below(wanted, archive))
+
+
+def _below(folder: str, archive: Path) -> Callable[[PurePosixPath], PurePosixPath | None]:
+    """Return a `place` for `unpack`: what lies below `folder`, at whatever depth that is.
+
+    Folders beginning with "__" or "." are left out: archives made on a Mac have twins in __MACOSX.
+    """
+    roots = {
+        path.parts[: path.parts.index(folder) + 1]
+        for path in names(archive)
+        if folder in path.parts[:-1] and not path.parts[0].startswith(("__", "."))
+    }
+    if len(roots) != 1:
+        raise InputError(
+            f"{archive}: {len(roots)} folders are named {folder}, expected one; "
+            "is it the right file?"
+        )
+    (root,) = roots
+
+    def place(path: PurePosixPath) -> PurePosixPath | None:
+        if path.parts[: len(root)] != root or path.name.startswith("."):
+            return None
+        return PurePosixPath(*path.parts[len(root) :])
+
+    return place
+
+
+def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    masks = _archive(source.file)
+    unpack(masks, staging / "masks", _below("masks", masks))
+    fields = sorted(path.name for path in (staging / "masks").iterdir() if path.is_dir())
+    members = [f"images/{field}_{wave}.TIF" for field in fields for wave in WAVES]
+    images = catalogue().files[source.images]
+    address = resolve(images.url)
+    log.info("fetching %d of the channels in %s: %s", len(members), images.url, images.what)
+    if is_local(address):
+        folder = staging / "channels"
+        wanted = set(members)
+        unpack(
+            Path(address),
+            folder,
+            lambda path: PurePosixPath(path.name) if str(path) in wanted else None,
+        )
+    else:
+        kept = cache_dir() / f"members-of-{source.images}"
+        with session() as http, reaching(address):
+            fetch_members(http, address, members, kept)
+        folder = kept / "images"
+    raise_faults(
+        address,
+        [f"{name}: not in the archive" for name in members if not (folder / name[7:]).is_file()],
+    )
+    sizes = sum((folder / name[7:]).stat().st_size for name in members)
+    check_space(staging, 2 * sizes)
+    (staging / "images").mkdir()
+    (staging / "channels").mkdir(exist_ok=True)
+
+    def write(field: str) -> None:
+        paths = {wave: folder / f"{field}_{wave}.TIF" for wave in WAVES}
+        merge_channels([paths[wave] for wave in RGB], staging / "images" / f"{field}.tif")
+        for path in paths.values():
+            if path.parent != staging / "channels":
+                shutil.copyfile(path, staging / "channels" / path.name)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(write, fields), "merge", len(fields), unit="field", leave=False))
+
+
+def merge_channels(paths: list[Path], target: Path) -> None:
+    """Write three one-channel images, of one size, as one (H, W, 3) TIFF of their dtype."""
+    planes = [read_image(path) for path in paths]
+    shapes = {plane.shape for plane in planes}
+    if len(shapes) != 1 or planes[0].ndim != 2:
+        raise InputError(f"{', '.join(map(str, paths))}: shapes {shapes}, expected one plane each")
+    tifffile.imwrite(
+        target, np.dstack(planes), photometric="rgb", compression="zlib", metadata=None,
+        software=False,
+    )  # fmt: skip
+
+
+def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    import_folder(data, staging)
+
+
+HOW = {"members": _members, "channels": _channels, "folders": _folders, "local": _local}

@@ -55,6 +55,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class DataParams(Section):
+    """The user's own data set, `dataset: local`."""
+
+    path: Annotated[str | None, BeforeValidator(_none)] = Field(
+        None, description="folder of your own images and masks, for the data set local"
+    )
+    layout: Literal["auto", "paper", "labels", "cellpose", "seg"] = Field(
+        "auto",
+        description="how they lie there. paper: images/<field>.<ext>, "
+        "masks/<field>/<class>/<any name>.png; labels: images/<field>.<ext>, "
+        "masks/<field>.<ext>; cellpose: <field>.<ext> or <field>_img.<ext> beside "
+        "<field>_masks.<ext>; seg: <field>.<ext> beside <field>_seg.npy. auto: what is found",
+    )
+
+
 class PrepareParams(Section):
     """How fields are split and their masks combined."""
 
@@ -165,6 +180,7 @@ class Params(Section):
     dataset: str = Field(min_length=1)
     class_name: str = Field("all", min_length=1)
     seed: Int = Field(0, ge=0, lt=2**31)
+    data: DataParams = DataParams()
     prepare: PrepareParams
     train: TrainParams
     eval: EvalParams

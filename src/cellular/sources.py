@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -33,11 +34,13 @@ class SourceFile(Section):
 
 
 class DatasetSource(Section):
-    """A data set: the members of an archive that go to each folder of data/raw."""
+    """A data set and how it becomes data/raw; sources.yaml tells what each `how` is."""
 
     what: str
-    file: str
-    members: dict[str, str]
+    how: Literal["members", "channels", "folders", "local"]
+    file: str | None = None
+    images: str | None = None
+    members: dict[str, str] = Field(default_factory=dict)
 
 
 class WeightsSource(Section):
@@ -59,9 +62,12 @@ class Catalogue(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> "Catalogue":
-        for name, item in [*self.datasets.items(), *self.weights.items()]:
-            if item.file not in self.files:
-                raise ValueError(f"{name}: file {item.file!r} is not under files")
+        used = [(name, item.file) for name, item in self.weights.items()]
+        used += [(name, item.file) for name, item in self.datasets.items()]
+        used += [(name, item.images) for name, item in self.datasets.items()]
+        for name, file in used:
+            if file is not None and file not in self.files:
+                raise ValueError(f"{name}: file {file!r} is not under files")
         return self
 
     def dataset(self, name: str) -> DatasetSource:

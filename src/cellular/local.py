@@ -1,0 +1,188 @@
+"""Local data: a user's own folder of images and masks, in whichever layout it is."""
+
+import io
+import logging
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from skimage.measure import label as connected_components
+
+from cellular.errors import InputError, raise_faults
+from cellular.fields import MASKS
+from cellular.images import TIFF, image_files, read_labels
+from cellular.params import DataParams
+from cellular.remotes import repository
+
+log = logging.getLogger(__name__)
+
+IMG = "_img"
+SEG = "_seg"
+CELLPOSE_MASKS = ("_cp_masks", MASKS)  # as Cellpose's command line and its training name them
+CELLPOSE_OTHER = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines")  # what else it writes
+LAYOUTS = {
+    "paper": "images/<field>.<ext> and masks/<field>/<class>/<name>.png",
+    "labels": "images/<field>.<ext> and masks/<field>.<png|tif>",
+    "cellpose": f"<field>.<ext> or <field>{IMG}.<ext> beside <field>{MASKS}.<png|tif>",
+    "seg": f"<field>.<ext> beside <field>{SEG}.npy",
+}
+
+
+def recognise(folder: Path) -> str:
+    """Return the layout of a folder, a key of `LAYOUTS`; `InputError` if it is none, or several."""
+    found = []
+    if (folder / "images").is_dir() and (folder / "masks").is_dir():
+        inside = [path for path in (folder / "masks").iterdir() if not path.name.startswith(".")]
+        found += ["paper"] if any(path.is_dir() for path in inside) else []
+        found += ["labels"] if image_files(folder / "masks") else []
+    if any(path.stem.endswith(CELLPOSE_MASKS) for path in image_files(folder)):
+        found.append("cellpose")
+    if any(folder.glob(f"*{SEG}.npy")):
+        found.append("seg")
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
+    what = f"several layouts ({', '.join(found)})" if found else "no layout that is known"
+    raise InputError(f"{folder}: {what}; name one with data.layout. Known are {known}")
+
+
+def import_folder(params: DataParams, output: Path) -> None:
+    """Write a user's folder to `<output>/images` and `<output>/masks`, as `prepare` expects them.
+
+    Raises
+    ------
+    InputError
+        One error that tells all faults: an image or masks without the other, masks that are one
+        mask and no label map, files that cannot be read.
+    """
+    if params.path is None:
+        raise InputError("dataset local needs data.path, the folder of your images and masks")
+    # In a temporary copy of the repository a relative path still means the user's folder.
+    folder = repository() / Path(params.path).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder (data.path)")
+    layout = recognise(folder) if params.layout == "auto" else params.layout
+    log.info("%s: layout %s, %s", folder, layout, LAYOUTS[layout])
+    images, masks = output / "images", output / "masks"
+    for made in (images, masks):
+        made.mkdir(parents=True)
+    if layout in ("paper", "labels"):
+        for name in ("images", "masks"):
+            if not (folder / name).is_dir():
+                raise InputError(f"{folder}: no folder {name}; expected {LAYOUTS[layout]}")
+        for path in image_files(folder / "images"):
+            shutil.copyfile(path, images / path.name)
+        if layout == "labels":
+            found = {path.stem.removesuffix(MASKS): path for path in image_files(folder / "masks")}
+            _write_labels(folder, found, read_labels, masks)
+            return
+        for path in sorted((folder / "masks").rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                target = masks / path.relative_to(folder / "masks")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        return
+    by_field = {
+        path.stem.removesuffix(IMG): path
+        for path in image_files(folder)
+        if not path.stem.endswith((*CELLPOSE_MASKS, *CELLPOSE_OTHER))
+    }
+    if layout == "cellpose":
+        found = {
+            path.stem.removesuffix(MASKS).removesuffix("_cp"): path
+            for path in image_files(folder)
+            if path.stem.endswith(CELLPOSE_MASKS) and path.suffix.lower() in (".png", *TIFF)
+        }
+        read = read_labels
+    else:
+        found = {
+            path.name.removesuffix(f"{SEG}.npy"): path
+            for path in sorted(folder.glob(f"*{SEG}.npy"))
+        }
+        read = read_seg
+    faults = [
+        f"{path}: no image beside it" for field, path in found.items() if field not in by_field
+    ]
+    faults += [
+        f"{path}: no masks beside it" for field, path in by_field.items() if field not in found
+    ]
+    raise_faults(folder, faults)
+    for field, path in by_field.items():
+        shutil.copyfile(path, images / f"{field}{path.suffix}")
+    _write_labels(folder, found, read, masks)
+
+
+def _write_labels(
+    folder: Path, found: dict[str, Path], read: Callable[[Path], np.ndarray], masks: Path
+) -> None:
+    faults = []
+    for field, path in sorted(found.items()):
+        try:
+            labels = read(path)
+            check_separated(path, labels)
+            # 32 bits: more objects than a label map can hold are told by `prepare`.
+            tifffile.imwrite(
+                masks / f"{field}.tif", labels.astype(np.uint32), compression="zlib",
+                metadata=None, software=False,
+            )  # fmt: skip
+        except InputError as error:
+            faults.append(str(error))
+    raise_faults(folder, faults)
+
+
+def check_separated(path: Path, labels: np.ndarray) -> None:
+    """Raise `InputError` if a label map is one binary mask: one number for several objects."""
+    values = np.unique(labels)
+    values = values[values > 0]
+    if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
+        raise InputError(
+            f"{path}: one mask of cell and background (only the value {values[0]}), expected a "
+            "number for each cell; cells that touch cannot be told apart in it. Label them, in "
+            "Cellpose's GUI or in Fiji, first"
+        )
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles numpy arrays and plain Python values, and nothing that could run code."""
+
+    ALLOWED = frozenset(
+        (module, name)
+        for package in ("numpy.core", "numpy._core")
+        for module, names in {
+            f"{package}.multiarray": ("_reconstruct", "scalar"),
+            f"{package}.numeric": ("_frombuffer",),
+        }.items()
+        for name in names
+    ) | {("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"holds {module}.{name}, which is not run")
+        return super().find_class(module, name)
+
+
+def read_seg(path: Path) -> np.ndarray:
+    """Return the label map, (H, W) integer, of a `_seg.npy` that Cellpose's GUI saved.
+
+    Such a file is a pickled dictionary; only arrays and plain values are unpickled.
+    """
+    content = io.BytesIO(path.read_bytes())
+    try:
+        version = np.lib.format.read_magic(content)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        read_header(content)
+        labels = np.asarray(_Arrays(content).load().item()["masks"])
+    except (pickle.UnpicklingError, ValueError, EOFError, KeyError, AttributeError, IndexError,
+            TypeError, ImportError) as error:  # fmt: skip
+        raise InputError(
+            f"{path}: no masks of Cellpose's GUI can be read ({' '.join(str(error).split())}); "
+            "save it anew"
+        ) from None
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{path}: masks of shape {labels.shape}, expected one plane of numbers")
+    return labels

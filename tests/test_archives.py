@@ -1,0 +1,325 @@
+"""Archives: only the bytes that are needed, only right bytes, nothing outside the folder."""
+
+import io
+import os
+import re
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import psutil
+import pytest
+from conftest import ROOT
+from server import serving
+
+from cellular.archives import fetch_members, matching, read_member, unpack
+from cellular.downloads import session
+from cellular.errors import InputError
+
+ALL = matching("*")
+FIELDS = [f"Timepoint_001_220518-ST_C{n:03d}_s1" for n in range(200)]
+ANNOTATED = FIELDS[5:200:17]  # 12 of them
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("cellular.downloads.WAIT", 0.01)
+
+
+def zipped(members: dict[str, bytes], **options) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            with archive.open(name, "w", **options) as file:
+                file.write(content)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Channels of 200 fields, as the data set's archive has them: zip64, 16-bit noise."""
+    random = np.random.default_rng(0)
+    return {
+        f"images/{field}_w{wave}.TIF": random.integers(0, 999, 40_000, np.uint16).tobytes()
+        for field in FIELDS
+        for wave in (1, 2, 3)
+    }
+
+
+@pytest.fixture(scope="module")
+def archive(images):
+    return zipped(images, force_zip64=True)
+
+
+@pytest.fixture
+def site(archive):
+    with serving({"/images.zip": archive}) as made:
+        yield made
+
+
+WANTED = [f"images/{field}_w{wave}.TIF" for field in ANNOTATED for wave in (1, 2, 3)]
+
+
+def fetch(site, folder, wanted=WANTED):
+    with session() as http:
+        fetch_members(http, site.url, wanted, folder)
+
+
+def is_right(folder, images, wanted=WANTED):
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return found == sorted(wanted) and all(
+        (folder / name).read_bytes() == images[name] for name in wanted
+    )
+
+
+def test_only_the_members_that_are_needed_are_sent(site, archive, images, tmp_path):
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        needed = sum(opened.getinfo(name).compress_size for name in WANTED)
+    assert site.sent["/images.zip"] <= 1.05 * needed + 2e6
+    assert site.sent["/images.zip"] < 0.2 * len(archive)
+
+
+def test_what_is_there_is_not_fetched_again_and_what_is_damaged_is(site, images, tmp_path):
+    fetch(site, tmp_path)
+    (tmp_path / WANTED[3]).write_bytes(b"\0" * 80_000)
+    site.parts.clear()
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+    assert sum(sent > 20_000 for _, start, sent in site.parts if start < 8_000_000) == 1
+
+
+@pytest.mark.parametrize(
+    "faults", [["", "429"], ["", "", "503", "503"], ["reset"] * 2, ["redirect"]]
+)
+def test_passing_faults_are_waited_out(site, images, tmp_path, faults):
+    site.faults = faults
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+
+
+@pytest.mark.parametrize("position", range(3, 9))
+def test_a_reset_in_a_member_is_gone_on_from(site, images, tmp_path, position):
+    site.faults = [""] * position + ["reset"]
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+
+
+def test_a_flipped_bit_is_told_and_leaves_no_wrong_file(site, images, tmp_path):
+    site.faults = [""] * 6 + ["flip"] * 4
+    with pytest.raises(InputError, match=r"images\.zip"):
+        fetch(site, tmp_path)
+    for path in tmp_path.rglob("*.TIF"):
+        assert path.read_bytes() == images[str(path.relative_to(tmp_path))]
+    site.faults = []
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+
+
+def test_without_ranges_it_is_told_and_not_fetched_whole(site, archive, tmp_path):
+    site.ranges = False
+    with pytest.raises(InputError, match=r"whole files only .*name a mirror"):
+        fetch(site, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_archive_that_changes_meanwhile_is_told(site, tmp_path):
+    class Changing(list):
+        def pop(self, index):
+            if len(site.requests) > 5:
+                site.etag = '"v2"'
+            return ""
+
+    site.faults = Changing(["x"])
+    with pytest.raises(InputError, match="changed while it was read"):
+        fetch(site, tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["403", "404", "html"])
+def test_what_waiting_does_not_mend_ends_at_once(site, tmp_path, fault):
+    site.faults = [fault]
+    with pytest.raises(InputError, match=r"images\.zip: the server answered"):
+        fetch(site, tmp_path)
+    assert len(site.requests) == 1
+
+
+def test_members_that_are_not_there_are_all_named(site, tmp_path):
+    with pytest.raises(InputError, match="2 faults") as error:
+        fetch(site, tmp_path, [*WANTED, "images/moon.TIF", "images/mars.TIF"])
+    assert "images/moon.TIF: not in the archive" in str(error.value)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, "src")
+from cellular import archives, downloads
+downloads.WAIT = 0.01
+with downloads.session() as http:
+    archives.fetch_members(http, {url!r}, {wanted!r}, archives.Path({folder!r}))
+"""
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_right_and_fetches_no_finished_member_twice(
+    site, archive, images, tmp_path
+):
+    site.pause = 0.02
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        starts = {opened.getinfo(name).header_offset: name for name in WANTED}
+    program = PROGRAM.format(url=site.url, wanted=WANTED, folder=str(tmp_path))
+    random = np.random.default_rng(1)
+    for _ in range(10):
+        finished = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.TIF")}
+        site.requests.clear()
+        running = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+        while running.poll() is None and len(site.requests) < 4:  # past its start and directory
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 0.25))
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        asked = {int(re.match(r"bytes=(\d+)", request["Range"])[1]) for request in site.requests}
+        assert not {starts[start] for start in asked & starts.keys()} & finished
+    site.pause = 0
+    fetch(site, tmp_path)
+    assert is_right(tmp_path, images)
+
+
+@pytest.mark.slow
+def test_memory_stays_small(tmp_path):
+    """One member of 60 MB behind 300 MB of others."""
+    random = np.random.default_rng(0)
+    members = {f"x{n}": random.bytes(60_000_000) for n in range(5)}
+    with serving({"/x.zip": zipped(members)}) as site:
+        program = PROGRAM.format(url=site.url, wanted=["x2", "x3"], folder=str(tmp_path))
+        running = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+        peak = 0
+        while running.poll() is None:
+            try:
+                peak = max(peak, psutil.Process(running.pid).memory_info().rss)
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.005)
+        assert running.wait() == 0
+    assert 0 < peak < 400e6
+    assert (tmp_path / "x2").read_bytes() == members["x2"]
+
+
+# --- archives that mean harm ---------------------------------------------------------------------
+
+
+def escape(path):
+    path.write_bytes(zipped({"masks/../../evil": b"x"}))
+    return "leads out of the folder"
+
+
+def absolute(path):
+    path.write_bytes(zipped({"/tmp/evil": b"x"}))
+    return "leads out of the folder"
+
+
+def drive(path):
+    path.write_bytes(zipped({"C:/evil": b"x"}))
+    return "leads out of the folder"
+
+
+def link(path):
+    member = zipfile.ZipInfo("link")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    return "is a link"
+
+
+def twice(path):
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning):
+        archive.writestr("a", "1")
+        archive.writestr("a", "2")
+    return "two members are named a|is there twice"
+
+
+def patched(content: bytes, size: int) -> bytes:
+    """Return an archive of one member whose directory and header declare another size."""
+    content = bytearray(content)
+    struct.pack_into("<I", content, 22, size)
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, size)
+    return bytes(content)
+
+
+def understated(path):
+    path.write_bytes(patched(zipped({"bomb": bytes(10_000_000)}), 1024))
+    return "damaged|longer than the 1,024 bytes declared"
+
+
+def bomb(path):
+    path.write_bytes(patched(zipped({"bomb": b"x" * 100}), 4_000_000_000))
+    return "grows from"
+
+
+def encrypted(path):
+    content = bytearray(zipped({"secret": b"x" * 100}))
+    for at in (6, content.index(b"PK\x01\x02") + 8):
+        content[at] |= 1
+    path.write_bytes(content)
+    return "is encrypted"
+
+
+def truncated(path):
+    path.write_bytes(zipped({f"x{n}": b"x" for n in range(100)})[:-60])
+    return "no readable archive, or damaged"
+
+
+def no_archive(path):
+    path.write_bytes(b"<html>")
+    return "no readable archive|nothing|416"
+
+
+HARM = [escape, absolute, drive, link, twice, understated, bomb, encrypted, truncated, no_archive]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_archives_that_mean_harm_are_refused_by_name(tmp_path, harm):
+    path = tmp_path / "harm.zip"
+    told = harm(path)
+    folder = tmp_path / "deep" / "out"
+    with pytest.raises(InputError, match=told) as error:
+        unpack(path, folder, lambda member: member)
+    assert "harm.zip" in str(error.value)
+    assert not [found for found in tmp_path.rglob("evil")] and not os.path.lexists(folder / "link")
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_archives_that_mean_harm_are_refused_over_http(tmp_path, harm):
+    path = tmp_path / "harm.zip"
+    told = harm(path)
+    wanted = []
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as opened:
+            wanted = opened.namelist()
+    folder = tmp_path / "deep" / "out"
+    with (
+        serving({"/harm.zip": path.read_bytes()}) as site,
+        pytest.raises(InputError, match=told),
+    ):
+        fetch(site, folder, wanted or ["x0"])
+    assert not [found for found in tmp_path.rglob("*") if found.is_file() and found != path]
+
+
+def test_tar_members_are_checked(tmp_path):
+    import tarfile
+
+    (tmp_path / "file").write_text("x")
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "file", "file")
+    with pytest.raises(InputError, match=r"file has sha256 .*expected 000"):
+        read_member(tmp_path / "x.tar.gz", "file", "0" * 64)
+    with pytest.raises(InputError, match="no file other"):
+        read_member(tmp_path / "x.tar.gz", "other")
+    (tmp_path / "x.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="no readable archive"):
+        read_member(tmp_path / "x.tar.gz", "file")
