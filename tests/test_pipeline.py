@@ -148,10 +148,10 @@ def test_the_pipeline_makes_what_it_promises(repository):
         "test": 237,
     }
     for model in ("pretrained", "finetuned"):
-        for split in ("test", "valid"):
+        for split in ("test", "valid", "train"):
             result = repository.json(f"metrics/{model}/{split}_eval.json")
             assert result.keys() == {"background", "cell", "average", "objects", "fields"}
-        assert len(list((repository.folder / "metrics" / model / "images").glob("*.png"))) == 2
+        assert len(list((repository.folder / "metrics" / model / "images").glob("*.png"))) == 3
     found = repository.json("metrics/pretrained/test_eval.json")["objects"]["average_precision"]
     assert found["0.5"] == pytest.approx(0.36, abs=0.01)
     assert len((repository.folder / "metrics/train.csv").read_text().splitlines()) == 3

@@ -114,7 +114,7 @@ def test_a_model_type_that_does_not_exist_is_an_error_never_another_model(run_sc
         "fetch_weights", "--model_type", "cyto9", "--output", tmp_path / "weights"
     )
     assert code == 2 and "'cyto9' is neither a file nor a known name" in err
-    assert "cyto, cyto2, cyto3, nuclei, scellseg, scratch" in err
+    assert "known: cyto, cyto2, cyto3, fine-tuned-cyto, " in err
     assert not list(tmp_path.iterdir())
 
 
@@ -132,7 +132,8 @@ def test_older_files_without_diameters_get_them(state, tmp_path):
 
 def test_catalogue_names_all_models_and_tells_where_each_is_from():
     known = catalogue()
-    assert set(known.weights) == {"scellseg", "cyto", "cyto2", "cyto3", "nuclei"}
+    published = {"cyto", "cyto2", "cyto3", "nuclei", "fine-tuned-cyto", "fine-tuned-cyto2"}
+    assert set(known.weights) == {"scellseg"} | published
     for source in known.files.values():
         assert source.licence and source.citation and source.what
 
