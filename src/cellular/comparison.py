@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tabulate import tabulate
+
 from cellular.errors import InputError
 
 # Where a score stands in <split>_eval.json, and what a reader calls it.
@@ -36,23 +38,22 @@ def _table(metrics_dir: Path, models: tuple[str, str], split: str) -> str:
         if not path.is_file():
             raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
         results.append(json.loads(path.read_text(encoding="utf-8")))
-    head = [f"{split} ({results[0]['fields']} fields)", *models, "difference"]
-    lines = [head]
+    lines = []
     for place, name in ROWS.items():
-        values = []
-        for value in results:
-            for key in place:
-                value = value[key]
-            values.append(value)
-        style = "d" if isinstance(values[0], int) else ".3f"
-        difference = format(values[1] - values[0], f"+{style}")
-        lines.append([name, *(format(value, style) for value in values), difference])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join(
-        "| " + " | ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ) + " |"
-        for line in lines
-    )  # fmt: skip
+        first, second = (_at(result, place) for result in results)
+        style = "d" if isinstance(first, int) else ".3f"
+        told = [format(first, style), format(second, style), format(second - first, f"+{style}")]
+        lines.append([name, *told])
+    return tabulate(
+        lines,
+        headers=[f"{split} ({results[0]['fields']} fields)", *models, "difference"],
+        tablefmt="github",
+        colalign=("left", "right", "right", "right"),
+        disable_numparse=True,
+    )
+
+
+def _at(result: dict, place: tuple[str, ...]) -> float:
+    for key in place:
+        result = result[key]
+    return result

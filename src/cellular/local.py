@@ -31,10 +31,16 @@ LAYOUTS = {
 }
 
 
+def images_of(folder: Path) -> Path | None:
+    """Return the folder of images beside `masks`; the authors' archive names it images-color."""
+    found = [folder / name for name in ("images", "images-color") if (folder / name).is_dir()]
+    return found[0] if found else None
+
+
 def recognise(folder: Path) -> str:
     """Return the layout of a folder, a key of `LAYOUTS`; `InputError` if it is none, or several."""
     found = []
-    if (folder / "images").is_dir() and (folder / "masks").is_dir():
+    if images_of(folder) and (folder / "masks").is_dir():
         inside = [path for path in (folder / "masks").iterdir() if not path.name.startswith(".")]
         found += ["paper"] if any(path.is_dir() for path in inside) else []
         found += ["labels"] if image_files(folder / "masks") else []
@@ -70,10 +76,10 @@ def import_folder(params: DataParams, output: Path) -> None:
     for made in (images, masks):
         made.mkdir(parents=True)
     if layout in ("paper", "labels"):
-        for name in ("images", "masks"):
-            if not (folder / name).is_dir():
-                raise InputError(f"{folder}: no folder {name}; expected {LAYOUTS[layout]}")
-        for path in image_files(folder / "images"):
+        origin = images_of(folder)
+        if origin is None or not (folder / "masks").is_dir():
+            raise InputError(f"{folder}: no images and masks in it; expected {LAYOUTS[layout]}")
+        for path in image_files(origin):
             shutil.copyfile(path, images / path.name)
         if layout == "labels":
             found = {path.stem.removesuffix(MASKS): path for path in image_files(folder / "masks")}
