@@ -130,7 +130,7 @@ def _decode(filtered: np.ndarray, width: int, depth: int, colour: int) -> np.nda
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
 
     header = HEADER.pack(width, len(filtered), depth, colour, 0, 0, 0)
-    data = zlib.compress(filtered.tobytes(), 1)
+    data = zlib.compress(filtered.tobytes(), 0)  # stored: it is read once, right away
     small = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     image = cv2.imdecode(np.frombuffer(small, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
