@@ -3,7 +3,9 @@
 import json
 
 import numpy as np
+from conftest import ROOT
 
+from cellular.comparison import markdown
 from cellular.scores import score_field, summarise
 
 
@@ -27,3 +29,8 @@ def test_scores_stand_side_by_side(run_script, tmp_path):
 def test_what_is_not_there_is_told(run_script, tmp_path):
     code, _, err = run_script("compare", "--metrics_dir", tmp_path)
     assert code == 2 and "test_eval.json: not there; run the pipeline" in err
+
+
+def test_the_readme_shows_the_committed_scores():
+    table = markdown(ROOT / "metrics", ("pretrained", "finetuned"), ("test", "valid"))
+    assert table in (ROOT / "README.md").read_text(), "python src/compare.py gives the new table"

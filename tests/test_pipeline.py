@@ -2,10 +2,8 @@
 
 import ast
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 import yaml
 from cellpose.models import CellposeModel
 from conftest import ROOT
+from repository import Repository
 
 from cellular.fields import check_pairs, read_pair
 from cellular.images import read_labels
@@ -29,54 +28,6 @@ SCRIPTS = {
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Small enough for minutes; the paths through the pipeline are the same.
 QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
-
-
-class Repository:
-    """A git repository with the files of this one as they are now."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        listed = self.git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
-        for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
-        self.git("init", "-q", "-b", "main")
-        self.commit("copy")
-
-    def run(self, *command: str, cwd: Path | None = None, code: int = 0) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=cwd or self.folder,
-            env=os.environ | {"PATH": path},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        self.errors = done.stderr
-        return done.stdout
-
-    def git(self, *arguments: str, cwd: Path | None = None) -> str:
-        author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-        return self.run("git", *author, *arguments, cwd=cwd)
-
-    def dvc(self, *arguments: str, code: int = 0) -> str:
-        return self.run("dvc", *arguments, code=code)
-
-    def commit(self, message: str) -> None:
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-
-    def change(self, **train: object) -> None:
-        """Change parameters of training."""
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        params["train"] |= train
-        path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-    def json(self, name: str) -> dict:
-        return json.loads((self.folder / name).read_text())
 
 
 def imports(path: Path) -> set[str]:
@@ -176,6 +127,32 @@ def test_a_second_run_does_nothing_and_a_forced_one_the_same_bytes(repository):
     repository.dvc("repro", "-f")
     assert (repository.folder / "dvc.lock").read_bytes() == lock
     assert not repository.git("status", "--porcelain")
+
+
+@pytest.mark.slow
+def test_with_the_data_in_place_nothing_is_connected_to(repository):
+    isolated = ("unshare", "-rn")
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("a machine without network needs Linux's user namespaces")
+    assert "up to date" in repository.run(*isolated, "dvc", "status")
+    assert "up to date" in repository.run(*isolated, "dvc", "repro")
+    # Even a stage that is run again takes what was downloaded before.
+    assert "fetch_weights" in repository.run(*isolated, "dvc", "repro", "-f", "-s", "fetch_weights")
+
+
+@pytest.mark.slow
+def test_a_remote_of_ones_own_serves_colleagues(repository, tmp_path):
+    repository.dvc("remote", "add", "--local", "-d", "team", str(tmp_path / "team"))
+    repository.dvc("push")
+    colleague = tmp_path / "colleague"
+    repository.git("clone", "-q", str(repository.folder), str(colleague))
+    repository.run(
+        "dvc", "remote", "add", "--local", "-d", "team", str(tmp_path / "team"), cwd=colleague
+    )
+    repository.run("dvc", "pull", cwd=colleague)
+    assert "up to date" in repository.run("dvc", "status", cwd=colleague)
+    ours, theirs = (folder / "models/finetuned" for folder in (repository.folder, colleague))
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.slow

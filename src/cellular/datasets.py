@@ -1,9 +1,4 @@
-"""Data sets of the catalogue, verified, in the layout that the stages expect.
-
-Well-kept libraries do what is not ours: requests and urllib3 the HTTP, zipfile the directories of
-archives, DVC's configuration the addresses. fsspec, which DVC brings, reads remote files too, but
-neither honours Retry-After nor binds the parts of a file to one version (If-Range, ETag).
-"""
+"""Data sets of the catalogue, verified, in the layout that the stages expect."""
 
 import logging
 import os
@@ -16,8 +11,8 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from cellular.archives import check_space, fetch_members, matching, names, unpack
-from cellular.downloads import cache_dir, fetch, reaching, session
+from cellular.archives import fetch_members, matching, names, unpack
+from cellular.downloads import cache_dir, check_space, fetch, reaching, session
 from cellular.errors import InputError, raise_faults
 from cellular.files import check_new, whole
 from cellular.images import read_image
@@ -29,11 +24,8 @@ from cellular.sources import DatasetSource, catalogue
 log = logging.getLogger(__name__)
 
 WAVES = ("w1", "w2", "w3")  # FITC (EGFP), Texas Red (mRFP), transmitted light
-RGB = (
-    "w2",
-    "w1",
-    "w3",
-)  # as in the authors' merged pictures, so that channel numbers mean the same
+# The order of the authors' merged pictures, so that channel numbers mean the same.
+RGB = ("w2", "w1", "w3")
 
 
 def fetch_dataset(
@@ -112,41 +104,39 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     masks = _archive(source.file)
     unpack(masks, staging / "masks", _below("masks", masks))
     fields = sorted(path.name for path in (staging / "masks").iterdir() if path.is_dir())
-    members = [f"images/{field}_{wave}.TIF" for field in fields for wave in WAVES]
+    files = [f"{field}_{wave}.TIF" for field in fields for wave in WAVES]
     images = catalogue().files[source.images]
     address = resolve(images.url)
-    log.info("fetching %d of the channels in %s: %s", len(members), images.url, images.what)
+    log.info("fetching %d members of %s: %s", len(files), images.url, images.what)
+    channels = staging / "channels"
     if is_local(address):
-        folder = staging / "channels"
-        wanted = set(members)
-        unpack(
-            Path(address),
-            folder,
-            lambda path: PurePosixPath(path.name) if str(path) in wanted else None,
-        )
+        unpack(Path(address), channels, _members_of("images", files))
     else:
+        # Kept with the downloads, so that a fetch that was cut off has less to do the next time.
         kept = cache_dir() / f"members-of-{source.images}"
         with session() as http, reaching(address):
-            fetch_members(http, address, members, kept)
-        folder = kept / "images"
+            fetch_members(http, address, [f"images/{name}" for name in files], kept)
+        check_space(staging, sum((kept / "images" / name).stat().st_size for name in files))
+        channels.mkdir()
+        for name in files:
+            shutil.copyfile(kept / "images" / name, channels / name)
     raise_faults(
-        address,
-        [f"{name}: not in the archive" for name in members if not (folder / name[7:]).is_file()],
+        address, [f"{name}: not in {address}" for name in files if not (channels / name).exists()]
     )
-    sizes = sum((folder / name[7:]).stat().st_size for name in members)
-    check_space(staging, 2 * sizes)
     (staging / "images").mkdir()
-    (staging / "channels").mkdir(exist_ok=True)
 
-    def write(field: str) -> None:
-        paths = {wave: folder / f"{field}_{wave}.TIF" for wave in WAVES}
-        merge_channels([paths[wave] for wave in RGB], staging / "images" / f"{field}.tif")
-        for path in paths.values():
-            if path.parent != staging / "channels":
-                shutil.copyfile(path, staging / "channels" / path.name)
+    def merge(field: str) -> None:
+        planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
+        merge_channels(planes, staging / "images" / f"{field}.tif")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(write, fields), "merge", len(fields), unit="field", leave=False))
+        list(tqdm(pool.map(merge, fields), "merge", len(fields), unit="field", leave=False))
+
+
+def _members_of(folder: str, files: list[str]) -> Callable[[PurePosixPath], PurePosixPath | None]:
+    """Return a `place` for `unpack`: these files of one folder, without it."""
+    wanted = {PurePosixPath(folder) / name for name in files}
+    return lambda path: PurePosixPath(path.name) if path in wanted else None
 
 
 def merge_channels(paths: list[Path], target: Path) -> None:

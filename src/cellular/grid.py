@@ -121,8 +121,10 @@ def _rows(root: Path, experiment: str, weights: str) -> list[dict[str, Any]]:
             name = f"metrics/{model}/{split}_eval.json"
             result = json.loads(_git(root, "show", f"{reference}:{name}"))
             row = {"weights": weights, "model": model, "split": split, "fields": result["fields"]}
-            for kind in ("cell", "average"):
-                row |= {f"{kind} {score}": value for score, value in result[kind].items()}
+            # The mean of cell and background is "average" in the file, as in the paper; beside
+            # average precision the word would mislead.
+            for kind, told in (("cell", "cell"), ("average", "mean")):
+                row |= {f"{told} {score}": value for score, value in result[kind].items()}
             row |= {
                 f"AP@{threshold}": value
                 for threshold, value in result["objects"]["average_precision"].items()

@@ -1,4 +1,11 @@
-"""The catalogue of what is fetched: sources.yaml, validated."""
+"""The catalogue of what is fetched: sources.yaml, validated.
+
+Well-kept libraries do what is not ours in the fetching: requests with urllib3's Retry the HTTP
+(waiting, Retry-After, redirects, certificates, proxies), zipfile the directories of archives, DVC's
+configuration the addresses, pypi-simple the package index. fsspec, which comes with DVC, reads
+remote files too, but neither honours Retry-After nor binds the parts of a file to one version
+(If-Range, ETag), nor keeps what it received when it is killed: that is why it is not used.
+"""
 
 from functools import cache
 from pathlib import Path

@@ -1,0 +1,91 @@
+"""run_experiments.sh: every run of the grid once, one table, whatever is killed on the way."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from repository import Repository, environment
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A copy whose quick profile is so small that a run takes seconds."""
+    made = Repository(tmp_path / "repository")
+    profile = made.folder / "conf" / "quick.yaml"
+    text = profile.read_text().replace("Timepoint_004", "ST_I06").replace("Timepoint_005", "ST_C03")
+    profile.write_text(text.replace("n_epochs: 2", "n_epochs: 1\n  crop_size: 64"))
+    made.commit("small")
+    return made
+
+
+@pytest.mark.slow
+def test_a_killed_grid_goes_on_and_does_nothing_twice(repository, annotations, tmp_path):
+    annotations.three_splits()
+    command = [
+        *("sh", "run_experiments.sh", str(annotations.masks), str(tmp_path / "results")),
+        *("--profile", "quick", "--weights", "scratch", "scellseg"),
+    ]
+
+    def start():
+        return subprocess.Popen(
+            command, cwd=repository.folder, env=environment(), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def finished():
+        return repository.git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)")
+
+    def kill(running):
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+
+    running = start()
+    time.sleep(8)  # somewhere in the first run
+    kill(running)
+    assert "quick-scratch" not in finished()
+
+    running = start()
+    while "quick-scratch" not in finished() and running.poll() is None:
+        time.sleep(0.1)
+    time.sleep(2)  # somewhere in the second run
+    kill(running)
+    once = [line for line in finished().splitlines() if "quick-" in line]
+    assert len(once) == 1
+
+    running = start()
+    out, err = running.communicate()
+    assert running.returncode == 0, err
+    name = once[0].split()[0].rpartition("/")[2]
+    assert f"{name} is finished" in err and err.count("running quick-") == 1
+    assert once[0] in finished()
+    rows = json.loads((tmp_path / "results" / "paper_table.json").read_text())["rows"]
+    assert [(row["weights"], row["model"], row["split"]) for row in rows] == [
+        (weights, model, split)
+        for weights in ("scratch", "scellseg")
+        for model in ("pretrained", "finetuned")
+        for split in ("test", "valid", "train")
+    ]
+    with (tmp_path / "results" / "paper_table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert out.strip() == (tmp_path / "results" / "paper_table.md").read_text().strip()
+
+    running = start()
+    again, err = running.communicate()
+    assert again == out and err.count("is finished") == 2
+    assert not repository.git("status", "--porcelain")
+
+
+def test_what_cannot_be_run_is_told_before_anything_is(repository, tmp_path):
+    for arguments, told in (
+        (["--profile", "moon"], "no such profile"),
+        ([str(tmp_path / "nowhere")], "no such folder of masks"),
+    ):
+        done = subprocess.run(
+            ["sh", "run_experiments.sh", *arguments],
+            cwd=repository.folder, env=environment(), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
