@@ -24,13 +24,13 @@ class Result:
         return f"{told} {self.note}".rstrip()
 
 
-def paired(ours: Callable[[], object], peer: Callable[[], object], rounds: int = 5) -> Result:
-    """Time both in turns, after one round that does not count."""
-    times: list[tuple[float, float]] = []
-    for number in range(rounds + 1):
-        pair = tuple(_seconds(function) for function in (ours, peer))
-        if number:
-            times.append(pair)
+def paired(
+    ours: Callable[[], object], peer: Callable[[], object], rounds: int = 5, warm_up: int = 1
+) -> Result:
+    """Time both in turns, after `warm_up` rounds that do not count."""
+    times = [
+        tuple(_seconds(function) for function in (ours, peer)) for _ in range(warm_up + rounds)
+    ][warm_up:]
     return Result(*(statistics.median(column) for column in zip(*times, strict=True)))
 
 

@@ -10,7 +10,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,20 +29,19 @@ COUNT = int(os.environ.get("BENCH_FIELDS", "4"))
 FIELDS = [f"{n:02d}_{('ST_D01', 'ST_I06', 'ST_C03')[n % 3]}_s1" for n in range(COUNT)]
 
 
-def make_fields(folder: Path) -> None:
-    """Write fields of the size and layout of the data set: images and colour masks."""
-    random = np.random.default_rng(0)
-    for field in FIELDS:
-        image = random.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
-        (folder / "images").mkdir(exist_ok=True, parents=True)
-        cv2.imwrite(str(folder / "images" / f"{field}.jpg"), image)
-        for number in range(OBJECTS):
-            mask = np.zeros((SIDE, SIDE, 3), np.uint8)
-            y, x = random.integers(70, SIDE - 70, 2).tolist()
-            cv2.circle(mask, (x, y), 60, random.integers(1, 255, 3).tolist(), cv2.FILLED)
-            target = folder / "masks" / field / ("fed" if number % 2 else "unfed")
-            target.mkdir(exist_ok=True, parents=True)
-            cv2.imwrite(str(target / f"cell_{number}.png"), mask)
+def make_field(folder: Path, field: str) -> None:
+    """Write a field of the size and layout of the data set: an image and colour masks."""
+    random = np.random.default_rng(FIELDS.index(field))
+    image = random.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    (folder / "images").mkdir(exist_ok=True, parents=True)
+    cv2.imwrite(str(folder / "images" / f"{field}.jpg"), image)
+    for number in range(OBJECTS):
+        mask = np.zeros((SIDE, SIDE, 3), np.uint8)
+        y, x = random.integers(70, SIDE - 70, 2).tolist()
+        cv2.circle(mask, (x, y), 60, random.integers(1, 255, 3).tolist(), cv2.FILLED)
+        target = folder / "masks" / field / ("fed" if number % 2 else "unfed")
+        target.mkdir(exist_ok=True, parents=True)
+        cv2.imwrite(str(target / f"cell_{number}.png"), mask)
 
 
 def authors_way(masks: Path, output: Path) -> None:
@@ -60,15 +61,17 @@ def run() -> Result:
     logging.getLogger("cellular").setLevel(logging.ERROR)  # hidden objects are not the matter here
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_fields(folder)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(partial(make_field, folder), FIELDS))
 
         def ours() -> None:
             process_masks(
                 folder / "masks", folder / "ours", folder / "images", PrepareParams(), force=True
             )
 
-        rounds = 3 if COUNT < 10 else 1
-        result = paired(ours, lambda: authors_way(folder / "masks", folder / "theirs"), rounds)
+        rounds, warm_up = (3, 1) if COUNT < 10 else (1, 0)
+        peer = partial(authors_way, folder / "masks", folder / "theirs")
+        result = paired(ours, peer, rounds, warm_up)
         command = [sys.executable, "src/prepare_data.py", "--force"]
         places = ("-i", folder / "masks", "-c", folder / "images", "-o", folder / "ours")
         subprocess.run([*command, *places], check=True, capture_output=True)

@@ -49,11 +49,11 @@ class Repository:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", message)
 
-    def change(self, **train: object) -> None:
-        """Change parameters of training."""
+    def change(self, section: str, **values: object) -> None:
+        """Change parameters of a section."""
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
-        params["train"] |= train
+        params[section] |= values
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def json(self, name: str) -> dict:

@@ -27,6 +27,7 @@ SCRIPTS = {
 }
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Small enough for minutes; the paths through the pipeline are the same.
+COARSE = 240  # px, twice the cells' diameter: a quarter of the tiles to look at
 QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
 
 
@@ -84,7 +85,8 @@ def test_the_committed_lock_and_metrics_belong_to_code_and_parameters(tmp_path):
 def repository(tmp_path_factory) -> Repository:
     """The pipeline, run from nothing with quick parameters."""
     made = Repository(tmp_path_factory.mktemp("repository"))
-    made.change(**QUICK)
+    made.change("train", **QUICK)
+    made.change("eval", diameter={"pretrained": 121, "finetuned": COARSE})
     made.dvc("repro")
     made.commit("quick")
     return made
@@ -115,7 +117,8 @@ def test_fine_tuned_weights_give_a_plain_cellpose_model_the_same_masks(repositor
         pretrained_model=str(folder / "models/finetuned"), device=torch.device("cpu")
     )
     pair = check_pairs(folder / "data/prepared/all/test")[0]
-    masks = plain.eval(read_pair(pair)[0], channels=[0, 0], resample=False)[0]
+    image = read_pair(pair)[0]
+    masks = plain.eval(image, channels=[0, 0], diameter=COARSE, resample=False)[0]
     ours = read_labels(folder / f"data/predictions/finetuned/pred_{pair.field}.png")
     assert ours.any() and (ours == masks).all()
 
@@ -193,7 +196,7 @@ def test_experiments_sweeps_and_comparisons(repository):
 @pytest.mark.slow
 def test_a_stage_that_fails_says_why_and_spoils_nothing(repository):
     repository.git("checkout", "-q", ".")
-    repository.change(learning_rate=0.2)
+    repository.change("train", learning_rate=0.2)
     repository.dvc("repro", code=255)
     assert "AdamW with learning_rate 0.2 diverges" in repository.errors
     repository.git("checkout", "-q", ".")
