@@ -59,7 +59,7 @@ requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
 		| grep -v -E '^(nvidia-|cuda-|triton)') > requirements.new
 	mv requirements.new requirements.txt
 
-clean:  ## remove .venv and all that the pipeline made (git-tracked metrics stay)
+clean:  ## remove .venv, outputs and DVC's cache (with the weights of experiments not pushed)
 	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/predictions models/pretrained models/finetuned
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .hypothesis dvc_plots

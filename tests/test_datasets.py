@@ -140,6 +140,9 @@ def test_cellular_from_a_local_folder(site, tmp_path):
     config.write_text(f"['remote \"zenodo\"']\n    url = {mirror}\n")
     assert fetch_dataset("cellular", tmp_path / "raw")["channels"] == 9
     assert not site.requests
+    (mirror / "images.zip").unlink()
+    with pytest.raises(InputError, match=r"images\.zip: no such file in the folder"):
+        fetch_dataset("cellular", tmp_path / "again")
 
 
 def test_cellular_experiments_are_found_at_any_depth_and_recorded(site, tmp_path):
@@ -236,6 +239,18 @@ def alone(folder):
     return r"y\.png: no masks beside it"
 
 
+def two_images(folder):
+    as_cellpose(folder, "x", IMAGES["grey.png"], ".png")
+    save(folder / "x_img.tif", IMAGES["grey.tif"])
+    return r"x\.png and .*x_img\.tif: 2 files of one field"
+
+
+def two_masks(folder):
+    as_labels(folder, "x", IMAGES["grey.png"], ".png")
+    save(folder / "masks" / "x_masks.png", LABELS)
+    return r"x\.tif and .*x_masks\.png: 2 files of one field"
+
+
 def nothing_known(folder):
     save(folder / "y.png", IMAGES["grey.png"])
     return "no layout that is known; name one with data.layout"
@@ -266,7 +281,9 @@ def cut_seg(folder):
     return r"x_seg\.npy: no masks of Cellpose's GUI can be read"
 
 
-@pytest.mark.parametrize("spoil", [binary, alone, nothing_known, two_layouts, evil_seg, cut_seg])
+@pytest.mark.parametrize(
+    "spoil", [binary, alone, two_images, two_masks, nothing_known, two_layouts, evil_seg, cut_seg]
+)
 def test_what_cannot_be_used_is_told(tmp_path, spoil, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "mine"

@@ -10,6 +10,8 @@ import time
 import pytest
 from repository import Repository, environment
 
+from cellular.grid import _fingerprint
+
 
 @pytest.fixture
 def repository(tmp_path):
@@ -77,6 +79,14 @@ def test_a_killed_grid_goes_on_and_does_nothing_twice(repository, annotations, t
     again, err = running.communicate()
     assert again == out and err.count("is finished") == 2
     assert not repository.git("status", "--porcelain")
+
+
+def test_data_that_changed_are_other_experiments(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"1")
+    first = _fingerprint(tmp_path)
+    assert _fingerprint(tmp_path) == first
+    (tmp_path / "y.png").write_bytes(b"1")
+    assert _fingerprint(tmp_path) != first
 
 
 def test_what_cannot_be_run_is_told_before_anything_is(repository, tmp_path):

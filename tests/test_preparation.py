@@ -198,6 +198,13 @@ def spoil_split(a):
     return "split valid stays empty: no field has 'ST_I06'"
 
 
+def spoil_binary(a):
+    shutil.rmtree(a.masks / TEST)
+    both = (disc(20, 20) | disc(60, 60)).astype(np.uint8) * 255
+    tifffile.imwrite(a.masks / f"{TEST}.tif", both)
+    return f"{TEST}.tif: one mask of cell and background"
+
+
 def spoil_two_splits(a):
     a.field("b_ST_C03_ST_I06", fed=1)
     return "b_ST_C03_ST_I06: matches the validation pattern"
@@ -271,3 +278,23 @@ def test_an_image_is_copied_under_its_own_name_only(annotations, tmp_path):
     annotations.image("f_s1")
     copied = copy_corresponding_files(annotations.images, create_directory(tmp_path / "x"), "f_s1")
     assert copied.name == "f_s1.png" and len(list((tmp_path / "x").iterdir())) == 1
+
+
+@pytest.mark.parametrize("output", [".", "..", "masks"])
+def test_an_output_that_holds_its_input_is_refused_even_with_force(
+    annotations, prepare, monkeypatch, output
+):
+    annotations.three_splits()
+    monkeypatch.chdir(annotations.folder)
+    before = sorted(annotations.folder.rglob("*"))
+    code, _, err = prepare("--force", "-o", output)
+    assert code == 2 and "would be lost" in err
+    assert sorted(annotations.folder.rglob("*")) == before
+
+
+def test_a_report_that_exists_is_not_overwritten(annotations, prepare):
+    annotations.three_splits()
+    report = annotations.folder / "report.json"
+    report.write_text("mine")
+    assert prepare("--report", report)[0] == 2
+    assert report.read_text() == "mine" and not annotations.out.exists()

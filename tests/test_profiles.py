@@ -61,5 +61,6 @@ def test_values_are_written_as_hydra_reads_them():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     values = {"a": None, "b": True, "c": 1e-5, "d": [0, 0], "e": "/my folder/x=y,z", "f": ["png"]}
+    values |= {"g": "2023", "h": "true", "i": "/home/José", "j": "ST_C03", "k": "-x", "l": "null"}
     parsed = OverridesParser.create().parse_overrides(flags(values)[1::2])
     assert {item.key_or_group: item.value() for item in parsed} == values

@@ -99,7 +99,7 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
     except InputError as error:
         sys.exit(_told(str(error)))
     except KeyboardInterrupt:
-        _told("interrupted; nothing that was finished is lost")
+        _told("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:  # of a download: other outputs are told by their name

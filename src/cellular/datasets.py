@@ -14,11 +14,11 @@ from tqdm import tqdm
 from cellular.archives import fetch_members, matching, names, unpack
 from cellular.downloads import cache_dir, check_space, fetch, reaching, session
 from cellular.errors import InputError, raise_faults
-from cellular.files import check_new, whole
+from cellular.files import check_apart, check_new, whole
 from cellular.images import read_image
 from cellular.local import import_folder
 from cellular.params import DataParams
-from cellular.remotes import is_local, resolve
+from cellular.remotes import is_local, repository, resolve
 from cellular.sources import DatasetSource, catalogue
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ def fetch_dataset(
     """
     output_dir = Path(output_dir)
     source = catalogue().dataset(name)
+    if data is not None and data.path is not None:
+        check_apart([output_dir], [repository() / data.path])
+    check_apart([output_dir], [])
     check_new(output_dir, force)
     with whole(output_dir) as staging:
         staging.mkdir()
@@ -110,6 +113,8 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     log.info("fetching %d members of %s: %s", len(files), images.url, images.what)
     channels = staging / "channels"
     if is_local(address):
+        if not Path(address).is_file():
+            raise InputError(f"{address}: no such file in the folder that stands for {images.url}")
         unpack(Path(address), channels, _members_of("images", files))
     else:
         # Kept with the downloads, so that a fetch that was cut off has less to do the next time.

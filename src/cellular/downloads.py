@@ -27,7 +27,7 @@ from urllib3.util import Retry
 
 from cellular.errors import InputError
 from cellular.files import whole
-from cellular.records import RECORDED, digest, record, recorded, zenodo_record
+from cellular.records import digest, place, record, recorded, zenodo_record
 from cellular.remotes import PREFIX, is_local, resolve
 from cellular.sources import SourceFile
 
@@ -83,7 +83,6 @@ def fetch(name: str, source: SourceFile) -> Path:
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists() and described.sha256 and not _difference(target, described):
             return target
-        target.unlink(missing_ok=True)
         log.info("fetching %s: %s", name, source.what)
         address = "" if source.package else resolve(source.url)
         if address and is_local(address):
@@ -95,7 +94,7 @@ def fetch(name: str, source: SourceFile) -> Path:
                 download(http, url, target, described, stated)
         if described.sha256 is None:
             record(source.url, target)
-            log.info("its hash is recorded in %s; commit that file", RECORDED)
+            log.info("its hash is recorded in %s; commit that file", place())
     return target
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from cellular.errors import InputError, raise_faults
 from cellular.fields import check_pairs, read_pair
-from cellular.files import check_new, whole, write_json
+from cellular.files import check_apart, check_new, whole, write_json
 from cellular.images import write_labels
 from cellular.overlays import draw, encode
 from cellular.params import SegmentParams
@@ -55,6 +55,7 @@ def evaluate(
     reports = {name: output_dir / f"{name}_eval.json" for name in names}
     if len(reports) < len(names):
         raise InputError(f"two of the folders {', '.join(names)} have one name, and so one result")
+    check_apart([predictions_dir, overlays_dir], [*test_dirs, model_path])
     for path in (*reports.values(), predictions_dir, overlays_dir):
         check_new(path, force)
     pairs = {name: check_pairs(folder) for name, folder in zip(names, test_dirs, strict=True)}

@@ -3,7 +3,7 @@
 import errno
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,17 @@ def check_new(path: Path, force: bool) -> None:
             f"{path} exists already and would be overwritten; "
             "give another output, or --force to replace it"
         )
+
+
+def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise `InputError` if replacing an output would remove an input or the working folder."""
+    kept = [Path(path).resolve() for path in (*inputs, Path.cwd())]
+    for output in outputs:
+        for path in kept:
+            if path.is_relative_to(Path(output).resolve()):
+                raise InputError(
+                    f"{output}: {path} lies in it and would be lost; choose another output"
+                )
 
 
 def remove(path: Path) -> None:

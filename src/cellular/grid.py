@@ -56,7 +56,9 @@ def run_grid(
     path = root / "conf" / f"{profile}.yaml"
     overrides = load_profile(path)
     if data is not None:
-        overrides |= {"dataset": "local", "data.path": str(_data_folder(data))}
+        folder = _data_folder(data)
+        version = _fingerprint(folder)
+        overrides |= {"dataset": "local", "data.path": str(folder), "data.version": version}
     if not weights:
         sample = overridden(root / "params.yaml", overrides, str(path)).dataset == "sample"
         weights = REACHABLE if sample else PUBLISHED
@@ -66,7 +68,7 @@ def run_grid(
         params = overridden(root / "params.yaml", chosen, str(path))
         code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # changes not yet committed
         identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
-        experiment = f"{profile}-{name}-{identity}"
+        experiment = f"{profile}-{Path(name).name}-{identity}"
         if _reference(root, experiment) is None:
             log.info("running %s", experiment)
             _run(root, experiment, chosen)
@@ -83,6 +85,16 @@ def _data_folder(path: Path) -> Path:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder of masks")
     return path.parent if path.name == "masks" else path
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return a word that changes when a file of the folder is added, removed or written to."""
+    listing = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            told = path.stat()
+            listing.update(f"{path}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+    return f"v{listing.hexdigest()[:12]}"
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from skimage.measure import label as connected_components
 
 from cellular.errors import InputError, raise_faults
 from cellular.fields import MASKS
 from cellular.images import TIFF, image_files, read_labels
+from cellular.masks import check_separated
 from cellular.params import DataParams
 from cellular.remotes import repository
 
@@ -82,7 +82,7 @@ def import_folder(params: DataParams, output: Path) -> None:
         for path in image_files(origin):
             shutil.copyfile(path, images / path.name)
         if layout == "labels":
-            found = {path.stem.removesuffix(MASKS): path for path in image_files(folder / "masks")}
+            found = _by_field(_label_files(folder / "masks"), MASKS)
             _write_labels(folder, found, read_labels, masks)
             return
         for path in sorted((folder / "masks").rglob("*")):
@@ -91,24 +91,19 @@ def import_folder(params: DataParams, output: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         return
-    by_field = {
-        path.stem.removesuffix(IMG): path
-        for path in image_files(folder)
-        if not path.stem.endswith((*CELLPOSE_MASKS, *CELLPOSE_OTHER))
-    }
-    if layout == "cellpose":
-        found = {
-            path.stem.removesuffix(MASKS).removesuffix("_cp"): path
+    by_field = _by_field(
+        [
+            path
             for path in image_files(folder)
-            if path.stem.endswith(CELLPOSE_MASKS) and path.suffix.lower() in (".png", *TIFF)
-        }
-        read = read_labels
+            if not path.stem.endswith((*CELLPOSE_MASKS, *CELLPOSE_OTHER))
+        ],
+        IMG,
+    )
+    if layout == "cellpose":
+        files = [path for path in _label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
+        found, read = _by_field(files, *CELLPOSE_MASKS), read_labels
     else:
-        found = {
-            path.name.removesuffix(f"{SEG}.npy"): path
-            for path in sorted(folder.glob(f"*{SEG}.npy"))
-        }
-        read = read_seg
+        found, read = _by_field(sorted(folder.glob(f"*{SEG}.npy")), SEG), read_seg
     faults = [
         f"{path}: no image beside it" for field, path in found.items() if field not in by_field
     ]
@@ -119,6 +114,30 @@ def import_folder(params: DataParams, output: Path) -> None:
     for field, path in by_field.items():
         shutil.copyfile(path, images / f"{field}{path.suffix}")
     _write_labels(folder, found, read, masks)
+
+
+def _label_files(folder: Path) -> list[Path]:
+    return [path for path in image_files(folder) if path.suffix.lower() in (".png", *TIFF)]
+
+
+def _by_field(paths: list[Path], *endings: str) -> dict[str, Path]:
+    """Return files by field, their names without the first of `endings` that they have.
+
+    Raises `InputError` that names the files if there are several of one field.
+    """
+    fields: dict[str, list[Path]] = {}
+    for path in paths:
+        ending = next((ending for ending in endings if path.stem.endswith(ending)), "")
+        fields.setdefault(path.stem.removesuffix(ending), []).append(path)
+    raise_faults(
+        paths[0].parent if paths else "",
+        [
+            f"{' and '.join(map(str, several))}: {len(several)} files of one field; keep one"
+            for several in fields.values()
+            if len(several) > 1
+        ],
+    )
+    return {field: found for field, (found,) in fields.items()}
 
 
 def _write_labels(
@@ -137,18 +156,6 @@ def _write_labels(
         except InputError as error:
             faults.append(str(error))
     raise_faults(folder, faults)
-
-
-def check_separated(path: Path, labels: np.ndarray) -> None:
-    """Raise `InputError` if a label map is one binary mask: one number for several objects."""
-    values = np.unique(labels)
-    values = values[values > 0]
-    if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
-        raise InputError(
-            f"{path}: one mask of cell and background (only the value {values[0]}), expected a "
-            "number for each cell; cells that touch cannot be told apart in it. Label them, in "
-            "Cellpose's GUI or in Fiji, first"
-        )
 
 
 class _Arrays(pickle.Unpickler):

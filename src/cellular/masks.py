@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from natsort import natsorted
+from skimage.measure import label as connected_components
 from skimage.segmentation import relabel_sequential
 
 from cellular.errors import InputError
@@ -109,3 +110,15 @@ def areas(labels: np.ndarray, count: int) -> np.ndarray:
 def pixels_lost(masks_areas: Sequence[int], labels: np.ndarray) -> np.ndarray:
     """Return how many pixels each object lost to later ones when it was combined: (n,) int64."""
     return np.asarray(masks_areas, np.int64) - areas(labels, len(masks_areas))
+
+
+def check_separated(path: Path, labels: np.ndarray) -> None:
+    """Raise `InputError` if a label map is one binary mask: one number for several objects."""
+    values = np.unique(labels)
+    values = values[values > 0]
+    if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
+        raise InputError(
+            f"{path}: one mask of cell and background (only the value {values[0]}), expected a "
+            "number for each cell; cells that touch cannot be told apart in it. Label them, in "
+            "Cellpose's GUI or in Fiji, first"
+        )

@@ -68,6 +68,11 @@ class DataParams(Section):
         "masks/<field>.<ext>; cellpose: <field>.<ext> or <field>_img.<ext> beside "
         "<field>_masks.<ext>; seg: <field>.<ext> beside <field>_seg.npy. auto: what is found",
     )
+    version: Annotated[str | None, BeforeValidator(_none)] = Field(
+        None,
+        description="any word, to be changed when the files in the folder have changed: DVC does "
+        "not watch the folder and would take the earlier result",
+    )
 
 
 class PrepareParams(Section):

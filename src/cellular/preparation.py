@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cellular.errors import InputError, raise_faults
 from cellular.fields import MASKS, SPLITS, find_images, split_data
-from cellular.files import check_new, whole, write_json
+from cellular.files import check_apart, check_new, whole, write_json
 from cellular.images import (
     TIFF,
     copy_image,
@@ -25,6 +25,7 @@ from cellular.images import (
 )
 from cellular.masks import (
     areas,
+    check_separated,
     check_size,
     combine_masks,
     load_mask_images,
@@ -180,7 +181,10 @@ def process_masks(
     """
     input_path, output_dir = Path(input_path), Path(output_dir)
     images_dir = Path(corresponding_files_dir)
+    check_apart([output_dir], [input_path, images_dir])
     check_new(output_dir, force)
+    if report_path is not None:
+        check_new(Path(report_path), force)
     fields = find_masks(input_path)
     if not images_dir.is_dir():
         raise InputError(f"{images_dir}: no such folder of images")
@@ -191,7 +195,10 @@ def process_masks(
         if not names:
             pattern = {"valid": params.val_pattern, "test": params.test_pattern}.get(split)
             why = f"no field has {pattern!r} in its name" if pattern else "no field is left for it"
-            faults.append(f"split {split} stays empty: {why}; change the patterns -v and -t")
+            faults.append(
+                f"split {split} stays empty: {why}; change -v and -t "
+                "(in params.yaml prepare.val_pattern and prepare.test_pattern)"
+            )
     split_by_field = {name: split for split, names in splits.items() for name in names}
 
     with whole(output_dir) as staging:
@@ -284,7 +291,9 @@ def _process_field(
 
 
 def _from_label_map(path: Path, report: FieldReport) -> dict[str, np.ndarray]:
-    labels = relabel(read_labels(path), path)
+    labels = read_labels(path)
+    check_separated(path, labels)
+    labels = relabel(labels, path)
     if not labels.any():
         raise InputError(f"{path}: no object in it; remove the field, or annotate it")
     return {ALL: labels}

@@ -7,6 +7,7 @@ from cellular.archives import read_member
 from cellular.downloads import fetch
 from cellular.errors import InputError
 from cellular.files import check_new
+from cellular.remotes import repository
 from cellular.sources import catalogue
 
 SCRATCH = "scratch"
@@ -26,12 +27,14 @@ def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
         return weights.random_state(seed)
     source = catalogue().weights.get(model_type)
     if source is None:
-        if not Path(model_type).is_file():
+        # In a temporary copy of the repository a relative path still means the user's file.
+        path = repository() / Path(model_type).expanduser()
+        if not path.is_file():
             known = ", ".join([*sorted(catalogue().weights), SCRATCH])
             raise InputError(
                 f"model type {model_type!r} is neither a file nor a known name; known: {known}"
             )
-        return weights.load(Path(model_type))
+        return weights.load(path)
     path = fetch(source.file, catalogue().files[source.file])
     if source.member is None:
         return weights.load(path, source.diameter)

@@ -7,7 +7,9 @@ from typing import Any
 import yaml
 
 from cellular.errors import InputError
-from cellular.params import Params, validate
+from cellular.params import Params, load_params, validate
+
+RESERVED = ("true", "false", "null", "none", "nan", "inf")
 
 
 def load_profile(path: Path) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def overridden(params_path: Path, overrides: dict[str, Any], where: str) -> Params:
     """Return params.yaml with `overrides` in it, validated as a whole."""
+    load_params(params_path)
     content = yaml.safe_load(Path(params_path).read_text(encoding="utf-8"))
     for name, value in overrides.items():
         *sections, last = name.split(".")
@@ -56,8 +59,10 @@ def flags(overrides: dict[str, Any]) -> list[str]:
 def _hydra(value: Any) -> str:
     """Return a value as Hydra's grammar of overrides, which DVC uses, writes it."""
     if isinstance(value, str):
-        plain = value.replace("_", "").replace("-", "").isalnum()
-        return value if plain else json.dumps(value)
+        # A word is written as it is; what Hydra could take for a number or for null is quoted.
+        plain = value.replace("_", "a").replace("-", "a").isalnum() and value.isascii()
+        plain = plain and value[0].isalpha() and value.lower() not in RESERVED
+        return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
     return json.dumps(value)

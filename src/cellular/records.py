@@ -12,9 +12,9 @@ from pydantic import Field
 from cellular.errors import InputError
 from cellular.files import whole
 from cellular.params import Section, validate
-from cellular.remotes import ROOT
+from cellular.remotes import repository
 
-RECORDED = ROOT / "data" / "recorded.yaml"
+RECORDED = "data/recorded.yaml"  # in the repository
 ZENODO = re.compile(r"^(https?://[^/]+)/records/(\d+)/files$")
 CHUNK = 1 << 20
 
@@ -41,11 +41,16 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     return made.hexdigest()
 
 
+def place() -> Path:
+    """Return the file of the records: the repository's, also in DVC's temporary copies of it."""
+    return repository() / RECORDED
+
+
 def _read() -> tuple[str, dict[str, Record]]:
-    text = RECORDED.read_text(encoding="utf-8") if RECORDED.exists() else ""
+    text = place().read_text(encoding="utf-8") if place().exists() else ""
     comment = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     found = yaml.safe_load(text) or {}
-    return comment, validate(Records, {"files": found}, str(RECORDED)).files
+    return comment, validate(Records, {"files": found}, str(place())).files
 
 
 def recorded(url: str) -> Record | None:
@@ -56,11 +61,12 @@ def recorded(url: str) -> Record | None:
 def record(url: str, path: Path) -> Record:
     """Keep what the file of a catalogue address is; returns the record."""
     made = Record(size=path.stat().st_size, sha256=digest(path))
-    with FileLock(RECORDED.with_name(f".{RECORDED.name}.lock")):
+    place().parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place().with_name(f".{place().name}.lock")):
         comment, known = _read()
         known[url] = made
         content = {name: known[name].model_dump() for name in sorted(known)}
-        with whole(RECORDED) as staging:
+        with whole(place()) as staging:
             staging.write_text(comment + yaml.safe_dump(content), encoding="utf-8")
     return made
 
