@@ -45,13 +45,12 @@ def fetch_dataset(
     """
     output_dir = Path(output_dir)
     source = catalogue().dataset(name)
-    if data is not None and data.path is not None:
-        check_apart([output_dir], [repository() / data.path])
-    check_apart([output_dir], [])
+    data = data or DataParams()
+    check_apart([output_dir], [repository() / data.path] if data.path else [])
     check_new(output_dir, force)
     with whole(output_dir) as staging:
         staging.mkdir()
-        HOW[source.how](source, staging, data or DataParams())
+        HOW[source.how](source, staging, data)
         return {
             folder.name: sum(path.is_file() for path in folder.rglob("*"))
             for folder in sorted(staging.iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cellular.errors import InputError, raise_faults
-from cellular.images import TIFF, image_files, read_image, read_labels
+from cellular.images import image_files, label_files, read_image, read_labels
 from cellular.masks import check_size, relabel
 
 SPLITS = ("train", "valid", "test")
@@ -79,9 +79,9 @@ def load_pairs(folder: Path) -> list[Pair]:
         raise InputError(f"{folder}: no such folder; prepare it with src/prepare_data.py")
     images = find_images(folder)
     labels: dict[str, Path] = {}
-    for path in image_files(folder):
+    for path in label_files(folder):
         # Of a field that is there as PNG and as TIFF, the labels are the same: take the first.
-        if path.stem.endswith(MASKS) and path.suffix.lower() in (".png", *TIFF):
+        if path.stem.endswith(MASKS):
             labels.setdefault(path.stem.removesuffix(MASKS), path)
     faults = [
         f"{path}: no image beside it" for field, path in labels.items() if field not in images

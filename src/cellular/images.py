@@ -26,6 +26,11 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in Path(folder).iterdir() if is_image(path))
 
 
+def label_files(folder: Path) -> list[Path]:
+    """Return the image files of `folder` that can be label maps: JPEG would change the numbers."""
+    return [path for path in image_files(folder) if path.suffix.lower() in (".png", *TIFF)]
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read an image.
 

@@ -12,7 +12,7 @@ import tifffile
 
 from cellular.errors import InputError, raise_faults
 from cellular.fields import MASKS
-from cellular.images import TIFF, image_files, read_labels
+from cellular.images import image_files, label_files, read_labels
 from cellular.masks import check_separated
 from cellular.params import DataParams
 from cellular.remotes import repository
@@ -82,7 +82,7 @@ def import_folder(params: DataParams, output: Path) -> None:
         for path in image_files(origin):
             shutil.copyfile(path, images / path.name)
         if layout == "labels":
-            found = _by_field(_label_files(folder / "masks"), MASKS)
+            found = _by_field(label_files(folder / "masks"), MASKS)
             _write_labels(folder, found, read_labels, masks)
             return
         for path in sorted((folder / "masks").rglob("*")):
@@ -100,7 +100,7 @@ def import_folder(params: DataParams, output: Path) -> None:
         IMG,
     )
     if layout == "cellpose":
-        files = [path for path in _label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
+        files = [path for path in label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
         found, read = _by_field(files, *CELLPOSE_MASKS), read_labels
     else:
         found, read = _by_field(sorted(folder.glob(f"*{SEG}.npy")), SEG), read_seg
@@ -114,10 +114,6 @@ def import_folder(params: DataParams, output: Path) -> None:
     for field, path in by_field.items():
         shutil.copyfile(path, images / f"{field}{path.suffix}")
     _write_labels(folder, found, read, masks)
-
-
-def _label_files(folder: Path) -> list[Path]:
-    return [path for path in image_files(folder) if path.suffix.lower() in (".png", *TIFF)]
 
 
 def _by_field(paths: list[Path], *endings: str) -> dict[str, Path]:

@@ -16,9 +16,8 @@ from cellular.errors import InputError, raise_faults
 from cellular.fields import MASKS, SPLITS, find_images, split_data
 from cellular.files import check_apart, check_new, whole, write_json
 from cellular.images import (
-    TIFF,
     copy_image,
-    image_files,
+    label_files,
     read_image,
     read_labels,
     write_labels,
@@ -97,9 +96,8 @@ def find_masks(folder: Path) -> list[FieldMasks]:
         raise InputError(f"{folder}: no such folder of masks")
     found: dict[str, list[FieldMasks]] = defaultdict(list)
     faults = []
-    for path in image_files(folder):
-        if path.suffix.lower() in (".png", *TIFF):
-            found[path.stem].append(FieldMasks(path.stem, label_map=path))
+    for path in label_files(folder):
+        found[path.stem].append(FieldMasks(path.stem, label_map=path))
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue

@@ -83,10 +83,10 @@ def zenodo_record(http: requests.Session, address: str, timeout: tuple) -> tuple
         If the record does not list the file.
     """
     root, _, name = address.rpartition("/")
-    place = ZENODO.match(root)
-    if place is None:
+    found = ZENODO.match(root)
+    if found is None:
         return None
-    asked = f"{place[1]}/api/records/{place[2]}"
+    asked = f"{found[1]}/api/records/{found[2]}"
     answer = http.get(asked, timeout=timeout)
     if answer.status_code == 404:
         return None
