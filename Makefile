@@ -60,7 +60,7 @@ requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
 	mv requirements.new requirements.txt
 
 clean:  ## remove .venv, outputs and DVC's cache (with the weights of experiments not pushed)
-	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/predictions models/pretrained models/finetuned
+	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/flows data/predictions models/pretrained models/finetuned models/last
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .hypothesis dvc_plots
 

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
+from cellular import cli, devices
+from cellular.files import check_new
 from cellular.params import PrepareParams
 from cellular.preparation import ALL, process_masks
 
@@ -33,17 +34,35 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.add_argument(
         "--skip_unannotated", action="store_true", help="leave out images that have no masks"
     )
+    parser.add_argument(
+        "--flows_dir",
+        type=Path,
+        help="folder to make with the flows that train.py needs, computed once for all runs: "
+        "<flows_dir>/<class>/<train|valid>",
+    )
+    parser.add_argument("--device", default="auto", help=f"{devices.HELP} (default: auto)")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
     args = parser.parse_args(argv)
+    params = cli.parameters(PrepareParams, args)
+    if args.flows_dir is not None:
+        check_new(args.flows_dir, args.force)
     report = process_masks(
         args.input_path,
         args.output_dir,
         args.corresponding_files_dir,
-        cli.parameters(PrepareParams, args),
+        params,
         report_path=args.report,
         skip_unannotated=args.skip_unannotated,
         force=args.force,
     )
+    if args.flows_dir is not None:
+        from cellular.flows import write_flows  # takes seconds to import
+
+        write_flows(
+            args.output_dir, args.flows_dir,
+            cell_diameter=params.cell_diameter, gamma=params.gamma,
+            device=devices.choose(args.device), force=args.force,
+        )  # fmt: skip
     counts = (
         f"{split} {n['fields']} fields, {n['cells']:,} cells"
         for split, n in report["splits"][ALL].items()

@@ -9,7 +9,10 @@ from hypothesis import settings
 
 from cellular import weights
 from cellular.datasets import fetch_dataset
+from cellular.flows import annotated, flows_of
+from cellular.images import read_image, read_labels, write_labels
 from cellular.pretrained import pretrained_state
+from cellular.trainingset import TrainingField, make_field, percentiles
 
 # No deadline: timings are never asserted. The same examples in every run.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -88,6 +91,30 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "pretrained"
     weights.save(pretrained_state("scellseg"), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def pieces(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared folders with real pieces, a third as large: three to train, one to validate."""
+    folder = tmp_path_factory.mktemp("pieces")
+    for split, time, corners in (("train", 1, (0, 400, 800)), ("valid", 4, (0,))):
+        field = f"Timepoint_00{time}_220518-ST_C03_s3"
+        image = read_image(sample / "images" / f"{field}.jpg")
+        labels = read_labels(sample / "masks" / f"{field}.tif")
+        for corner in corners:
+            piece = np.s_[corner : corner + 960 : 3, corner : corner + 960 : 3]
+            write_png(folder / split / f"{field}_{corner}.png", image[piece])
+            write_labels(folder / split / f"{field}_{corner}_masks.png", labels[piece])
+    return folder
+
+
+def in_memory(name: str, image: np.ndarray, labels: np.ndarray, channels=(0, 0)) -> TrainingField:
+    """Return a field of the training set that was never on the disk, with exact flows."""
+    field = annotated(image, labels)
+    return make_field(
+        name, field.image, flows_of(field.labels), percentiles(field.image), channels,
+        cells=field.cells, diameter=field.diameter,
+    )  # fmt: skip
 
 
 @pytest.fixture

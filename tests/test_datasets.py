@@ -334,7 +334,7 @@ def test_real_images_in_cellposes_naming_end_to_end(run_script, pretrained, tmp_
     code, _, err = run_script(
         *("train", "--train_dir", prepared / "all/train", "--valid_dir", prepared / "all/valid"),
         *("--experiments_dir", tmp_path, "--experiment_name", "kc167", "--model_type", pretrained),
-        *("--n_epochs", 2, "--crop_size", 112, "--learning_rate", "1e-3", "--shrink"),
+        *("--n_epochs", 2, "--crop_size", 112, "--learning_rate", "1e-3", "--cell_diameter", 30),
     )
     assert code == 0, err
     code, out, err = run_script(

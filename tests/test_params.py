@@ -112,7 +112,7 @@ def test_defaults_are_those_of_the_paper():
     recipe = parse(TrainParams)
     assert (recipe.n_epochs, recipe.learning_rate, recipe.weight_decay) == (500, 0.2, 1e-5)
     assert (recipe.batch_size, recipe.use_sgd, recipe.rescale) == (8, True, True)
-    assert (recipe.channels, recipe.crop_size, recipe.shrink) == ([0, 0], 224, False)
+    assert (recipe.channels, recipe.crop_size, recipe.schedule) == ([0, 0], 224, "cellpose")
     splits = parse(PrepareParams)
     assert (splits.val_pattern, splits.test_pattern, splits.formats) == (
         "ST_I06",

@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from cellular.errors import InputError
 from cellular.profiles import flags, load_profile, overridden
+from cellular.training import REFERENCE
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
@@ -25,6 +26,9 @@ def test_the_papers_profile_is_the_papers_recipe():
     assert (recipe.batch_size, recipe.use_sgd, recipe.rescale) == (8, True, True)
     assert recipe.channels == [0, 0] and params.eval.diameter.pretrained == 121
     assert (params.prepare.val_pattern, params.prepare.test_pattern) == ("ST_I06", "ST_C03")
+    assert params.prepare.cell_diameter is None and params.prepare.gamma == 1
+    assert {name: getattr(recipe, name) for name in REFERENCE} == REFERENCE  # Cellpose's loop
+    assert not params.eval.augment and params.eval.resample
     assert params.class_name == "all" and params.prepare.exclude == ["Unidentified"]
 
 

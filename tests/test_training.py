@@ -1,21 +1,23 @@
-"""train.py: Cellpose's own losses and weights, what is asked for and nothing else."""
+"""The training loop: Cellpose's own losses and weights, what is better only when asked for."""
 
-import csv
-import json
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
-from cellpose.models import CellposeModel
-from cellpose.train import train_seg
-from conftest import write_png
+from cellpose.train import _loss_fn_seg, train_seg
+from conftest import in_memory
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellular import weights
+from cellular.accelerators import launch
+from cellular.checkpoints import Checkpoint
 from cellular.errors import InputError
 from cellular.fields import check_pairs, read_pair
-from cellular.images import read_image, read_labels, write_labels
 from cellular.params import TrainParams
-from cellular.training import add_flows, learning_rates, load_field, shrink, train
+from cellular.training import REFERENCE, Trainer, flow_loss, train
 
 CPU = torch.device("cpu")
 SMALL = {"n_epochs": 3, "batch_size": 2, "crop_size": 64, "min_train_masks": 1}
@@ -26,53 +28,46 @@ RECIPES = {
 
 
 @pytest.fixture(scope="module")
-def prepared(sample, tmp_path_factory):
-    """Prepared folders with real pieces, a third as large: three to train, one to validate."""
-    folder = tmp_path_factory.mktemp("prepared")
-    for split, time, corners in (("train", 1, (0, 400, 800)), ("valid", 4, (0,))):
-        (folder / split).mkdir()
-        field = f"Timepoint_00{time}_220518-ST_C03_s3"
-        image = read_image(sample / "images" / f"{field}.jpg")
-        labels = read_labels(sample / "masks" / f"{field}.tif")
-        for corner in corners:
-            piece = np.s_[corner : corner + 960 : 3, corner : corner + 960 : 3]
-            name = f"{field}_{corner}"
-            write_png(folder / split / f"{name}.png", image[piece])
-            write_labels(folder / split / f"{name}_masks.png", labels[piece])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def raw(prepared):
-    """The same pieces as arrays: for each split, images and label maps."""
+def raw(pieces):
+    """The real pieces as arrays: for each split, images and label maps."""
     return [
-        tuple(zip(*(read_pair(pair) for pair in check_pairs(prepared / split)), strict=True))
+        tuple(zip(*(read_pair(pair) for pair in check_pairs(pieces / split)), strict=True))
         for split in ("train", "valid")
     ]
 
 
-def ours(raw, pretrained, params, seed=0):
+def ours(raw, pretrained, params, seed=0, checkpoint=None):
     groups = [
         [
-            load_field(str(n), *pair, params.channels)
-            for n, pair in enumerate(zip(*group, strict=True))
+            in_memory(str(number), *pair, params.channels)
+            for number, pair in enumerate(zip(*group, strict=True))
         ]
         for group in raw
     ]
-    for group in groups:
-        add_flows(group, CPU)
     net = weights.network(weights.load(pretrained))
-    return net, train(net, *groups, params, seed)
+    fabric = launch(CPU, params.precision)
+    run, _ = train(net, *groups, params, seed=seed, fabric=fabric, checkpoint=checkpoint)
+    return net, run
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("rescale", [True, False])
-@pytest.mark.parametrize("images", [None, 4])
+@pytest.mark.parametrize(
+    ("rescale", "validation", "images", "channels"),
+    [
+        (True, True, 4, [0, 0]),
+        (True, False, None, [0, 0]),
+        (False, True, None, [2, 3]),
+        (False, False, 4, [0, 0]),
+    ],
+)
 def test_losses_and_weights_are_those_of_train_seg(
-    raw, pretrained, tmp_path, recipe, rescale, images
+    raw, pretrained, tmp_path, recipe, rescale, validation, images, channels
 ):
-    params = TrainParams(**SMALL, **RECIPES[recipe], rescale=rescale, images_per_epoch=images)
-    net, epochs = ours(raw, pretrained, params)
+    params = TrainParams(
+        **SMALL, **REFERENCE, **RECIPES[recipe],
+        rescale=rescale, images_per_epoch=images, channels=channels,
+    )  # fmt: skip
+    net, run = ours(raw, pretrained, params)
 
     reference = weights.network(weights.load(pretrained))
     (images_train, labels_train), (images_valid, labels_valid) = raw
@@ -80,8 +75,8 @@ def test_losses_and_weights_are_those_of_train_seg(
         reference,
         train_data=list(images_train),
         train_labels=list(labels_train),
-        test_data=list(images_valid),
-        test_labels=list(labels_valid),
+        test_data=list(images_valid) if validation else None,
+        test_labels=list(labels_valid) if validation else None,
         channels=params.channels,
         n_epochs=params.n_epochs,
         learning_rate=params.learning_rate,
@@ -94,41 +89,30 @@ def test_losses_and_weights_are_those_of_train_seg(
         min_train_masks=1,
         save_path=tmp_path,
     )
-    assert [epoch.train_loss for epoch in epochs] == train_losses.tolist()
-    assert epochs[0].valid_loss == valid_losses[0]  # Cellpose takes it in epochs 0, 5, 10, ...
+    assert [epoch.train_loss for epoch in run.epochs] == train_losses.tolist()
+    if validation:
+        assert run.epochs[0].valid_loss == valid_losses[0]  # Cellpose: in epochs 0, 5, 10, ...
     for key, value in reference.state_dict().items():
         if key not in weights.DIAMETERS:
             assert torch.equal(value, net.state_dict()[key]), key
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_the_loss_is_cellposes(seed, count):
+    random = np.random.default_rng(seed)
+    targets = random.normal(size=(count, 3, 16, 16)).astype(np.float32)
+    predicted = torch.from_numpy(random.normal(size=(count, 3, 16, 16)).astype(np.float32))
+    ours = flow_loss(predicted, torch.from_numpy(targets))
+    assert torch.equal(ours, _loss_fn_seg(targets, predicted, CPU))
+
+
 def test_every_crop_hangs_on_the_seed(raw, pretrained):
     params = TrainParams(**SMALL, **RECIPES["sgd"])
     losses = [
-        [epoch.train_loss for epoch in ours(raw, pretrained, params, seed)[1]] for seed in (5, 5, 6)
+        [epoch.train_loss for epoch in ours(raw, pretrained, params, seed)[1].epochs]
+        for seed in (5, 5, 6)
     ]
     assert losses[0] == losses[1] != losses[2]
-
-
-@pytest.mark.parametrize("n_epochs", [1, 9, 10, 40, 100, 101, 300, 301, 500])
-def test_learning_rate_is_cellposes(n_epochs):
-    # Recomputed as `train_seg` does, list by list.
-    rate = 0.2
-    expected = np.append(np.linspace(0, rate, 10), rate * np.ones(max(0, n_epochs - 10)))
-    cut, every = (100, 10) if n_epochs > 300 else (50, 5)
-    if n_epochs > 100:
-        expected = expected[:-cut]
-        for _ in range(10):
-            expected = np.append(expected, expected[-1] / 2 * np.ones(every))
-    assert np.array_equal(learning_rates(n_epochs, rate), expected[:n_epochs])
-
-
-def test_shrunk_fields_have_the_networks_diameter(raw):
-    field = load_field("x", raw[0][0][0], raw[0][1][0], [0, 0])
-    small = shrink(field, 30 / field.diameter)
-    assert small.diameter == pytest.approx(30)
-    assert small.image.shape == (2, *small.labels.shape)
-    assert small.labels.shape[0] == round(320 * 30 / field.diameter)
-    assert set(np.unique(small.labels)) <= set(np.unique(field.labels))
 
 
 def test_a_loss_that_explodes_ends_the_run_with_what_to_change(raw, pretrained):
@@ -137,64 +121,26 @@ def test_a_loss_that_explodes_ends_the_run_with_what_to_change(raw, pretrained):
         ours(raw, pretrained, params)
 
 
-@pytest.fixture
-def run_train(run_script, prepared, pretrained, tmp_path):
-    def run(*arguments, train_dir=prepared / "train", model=pretrained):
-        return run_script(
-            "train",
-            *("--train_dir", train_dir, "--valid_dir", prepared / "valid"),
-            *("--experiments_dir", tmp_path / "experiments", "--experiment_name", "mine"),
-            *("--model_type", model, "--n_epochs", 2, "--crop_size", 64, "--batch_size", 2),
-            *arguments,
-        )
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_an_interrupt_at_any_step_loses_nothing(raw, pretrained, monkeypatch, tmp_path, stop):
+    monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
+    params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4, ema_decay=0.5)
+    expected, run = ours(raw, pretrained, params)
+    steps = []
 
-    return run
+    def step(trainer, batch, rate):
+        steps.append(rate)
+        if len(steps) == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(trainer, batch, rate)
 
-
-def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
-    code, out, _ = run_train("--learning_rate", "1e-2", "--shrink")
-    assert code == 0 and "validation loss" in out
-    home = tmp_path / "experiments" / "mine"
-    model = CellposeModel(pretrained_model=str(home / "models" / "mine"), device=CPU)
-    summary = json.loads((home / "train.json").read_text())
-    assert float(model.diam_labels) == pytest.approx(summary["diameter"], rel=1e-6)
-    assert 30 < summary["diameter"] < 45 and float(model.diam_mean) == 30
-    rows = list(csv.DictReader((home / "train.csv").open()))
-    assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert float(rows[-1]["train_loss"]) == summary["train_loss"]
-    assert float(rows[-1]["valid_loss"]) == summary["valid_loss"]
-
-
-def test_two_runs_are_the_same_bytes(run_train, tmp_path):
-    home = tmp_path / "experiments" / "mine"
-
-    def content():
-        assert run_train("--force", "--shrink", "--seed", 4)[0] == 0
-        return [path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()]
-
-    assert content() == content()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("--use_sgd", "false"), "AdamW with learning_rate 0.2 diverges"),
-        (("--min_train_masks", 500), "no field has 500 cells; lower --min_train_masks"),
-        (("--train_dir", "nowhere"), "nowhere: no such folder"),
-        (("--model_type", "cyto9"), "neither a file nor a known name"),
-        (("--use_sgd", "perhaps"), "expected true or false, found 'perhaps'"),
-        (("--epochs", 3), "unrecognized arguments"),
-    ],
-)
-def test_bad_input_gets_one_clear_error_and_leaves_nothing(run_train, tmp_path, arguments, told):
-    code, out, err = run_train(*arguments)
-    assert (code, out) == (2, "") and told in err
-    assert not (tmp_path / "experiments").exists()
-
-
-def test_fields_with_too_few_cells_are_named(run_train, prepared, tmp_path):
-    counts = [read_pair(pair)[1].max() for pair in check_pairs(prepared / "train")]
-    code, _, err = run_train("--min_train_masks", max(counts))
-    assert code == 0 and f"fewer than {max(counts)} cells, not trained on" in err
-    summary = json.loads((tmp_path / "experiments" / "mine" / "train.json").read_text())
-    assert summary["fields"]["left_out"] == sum(count < max(counts) for count in counts)
+    plain = Trainer.step
+    monkeypatch.setattr(Trainer, "step", step)
+    with Checkpoint("interrupted") as checkpoint:
+        with pytest.raises(KeyboardInterrupt):
+            ours(raw, pretrained, params, checkpoint=checkpoint)
+        assert len(steps) == stop  # two steps an epoch: in the middle of one, and at its end
+        net, again = ours(raw, pretrained, params, checkpoint=checkpoint)
+    assert len(steps) == 6 and again.epochs == run.epochs
+    for key, value in expected.state_dict().items():
+        assert torch.equal(value, net.state_dict()[key]), key

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import requests
 from filelock import FileLock
-from platformdirs import user_cache_path
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from cellular.errors import InputError
-from cellular.files import whole
+from cellular.files import cache_dir, whole
 from cellular.records import digest, place, record, recorded, zenodo_record
 from cellular.remotes import PREFIX, is_local, resolve
 from cellular.sources import SourceFile
@@ -40,14 +39,6 @@ TIMEOUT = (10, 60)  # seconds to connect, seconds between two reads
 ATTEMPTS = 5  # continued downloads after a connection broke in mid-body
 WAIT = 0.5  # seconds before the second try; doubled for each further one, with jitter
 RETRIES = 5  # of a request that was refused or could not connect
-
-
-def cache_dir() -> Path:
-    """Return the folder of downloads, one for all clones: CELLULAR_CACHE, or the system's."""
-    named = os.environ.get("CELLULAR_CACHE")
-    folder = Path(named) if named else user_cache_path("cellular-experiments", appauthor=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def session() -> requests.Session:

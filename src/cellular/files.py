@@ -2,12 +2,26 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from cellular.errors import InputError
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloads and unfinished runs: CELLULAR_CACHE, or the system's.
+
+    One for all clones, and for the copies that DVC runs experiments in.
+    """
+    named = os.environ.get("CELLULAR_CACHE")
+    folder = Path(named) if named else user_cache_path("cellular-experiments", appauthor=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def check_new(path: Path, force: bool) -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -39,6 +40,7 @@ Diameter = Annotated[
     Annotated[Float, Field(gt=0)] | None,
     BeforeValidator(_none),
 ]
+Gamma = Annotated[Float, Field(gt=0, le=4)]
 Channel = Annotated[Int, Field(ge=0, le=3)]
 Channels = Annotated[list[Channel], Field(min_length=2, max_length=2)]
 Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -46,6 +48,17 @@ Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)
 CHANNELS_HELP = (
     "channel to segment and nuclear channel, as Cellpose counts them: "
     "0 grey (nuclear: none), 1 red, 2 green, 3 blue"
+)
+
+
+CELL_DIAMETER_HELP = (
+    "resize the fields to train on once, so that their cells have so many pixels on average, and "
+    "let the network see them at that size, in evaluation too; none: fields as they are, and 30 "
+    "pixels, as Cellpose. Larger: finer outlines, more pixels to compute"
+)
+GAMMA_HELP = (
+    "raise the images that the network sees, normalised channel by channel, to this power: below "
+    "1, dim cells become brighter; 1: as they are"
 )
 
 
@@ -92,6 +105,8 @@ class PrepareParams(Section):
         description="classes that 'all' leaves out (any case); they keep their own folder. "
         "To leave out none, name a class that does not exist",
     )
+    cell_diameter: Diameter = Field(None, description=CELL_DIAMETER_HELP)
+    gamma: Gamma = Field(1.0, description=GAMMA_HELP)
 
 
 class TrainParams(Section):
@@ -103,31 +118,88 @@ class TrainParams(Section):
         description="weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, "
         "nuclei), scratch for random weights, or the path of a weights file",
     )
-    n_epochs: Int = Field(500, ge=1, description="epochs")
-    learning_rate: Float = Field(0.2, gt=0, description="learning rate")
+    n_epochs: Int = Field(500, ge=1, description="epochs, at most")
+    learning_rate: Float = Field(0.2, gt=0, description="learning rate, at its highest")
+    schedule: Literal["cellpose", "cosine", "one-cycle", "constant"] = Field(
+        "cellpose",
+        description="how the learning rate rises and falls. cellpose: ten epochs up, and down at "
+        "the end of runs of more than 100; cosine: a tenth up, then down to 0; one-cycle: three "
+        "tenths up, then down to 0; constant: a tenth up",
+    )
     weight_decay: Float = Field(1e-5, ge=0, description="weight decay")
     momentum: Float = Field(0.9, ge=0, lt=1, description="momentum of SGD; AdamW has none")
-    batch_size: Int = Field(8, ge=1, description="crops a step")
+    batch_size: Int = Field(8, ge=1, description="crops a step, of each process")
     use_sgd: bool = Field(True, description="SGD, as published; otherwise AdamW")
-    rescale: bool = Field(
-        True, description="scale every crop so that its field's cells have the network's diameter"
+    ema_decay: Float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="keep a running mean of the weights with this decay a step (0.95 is that of "
+        "about 20 steps), and validate and save the mean; 0: the weights themselves",
     )
-    shrink: bool = Field(
-        False,
-        description="resize the fields once to the network's diameter before training: the same "
-        "crops for a fraction of the memory and of the time that flows take",
+    rescale: bool = Field(
+        True,
+        description="scale every crop so that its field's cells have the size that the "
+        "network is to see them at: 30 px, or the cell_diameter of the flows",
     )
     crop_size: Int = Field(224, ge=32, multiple_of=16, description="side of a crop, in pixels")
+    scale_range: Annotated[Annotated[Float, Field(ge=0, le=1.5)] | None, BeforeValidator(_none)] = (
+        Field(
+            None,
+            description="crops are scaled at random by 1 - r/2 to 1 + r/2; none: Cellpose's range, "
+            "0.5 with rescale and 1 without",
+        )
+    )
+    flip: bool = Field(True, description="flip crops at random; they are always rotated")
+    brightness: Float = Field(
+        0.0,
+        ge=0,
+        le=3,
+        description="multiply the intensities of each crop by exp(-b) to exp(b), at random; 0: off",
+    )
+    noise: Float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="add Gaussian noise with a standard deviation of 0 to this, at random, where 1 "
+        "is the range of the field's intensities (1st to 99th percentile); 0: off",
+    )
     images_per_epoch: Annotated[Int | None, BeforeValidator(_none)] = Field(
         None, ge=1, description="crops an epoch; none: one of each field"
     )
     valid_images: Annotated[Int | None, BeforeValidator(_none)] = Field(
         None, ge=1, description="crops that the validation loss is taken on; none: one a field"
     )
+    valid_every: Int = Field(1, ge=1, description="epochs from one validation to the next")
+    keep: Literal["valid_loss", "ap50", "last"] = Field(
+        "valid_loss",
+        description="the weights that are kept. valid_loss: those of the epoch with the lowest "
+        "validation loss; ap50: with the highest AP@0.5 on the whole validation fields (seconds a "
+        "field); last: those of the last epoch",
+    )
+    patience: Annotated[Int | None, BeforeValidator(_none)] = Field(
+        None, ge=1, description="stop after so many validations without a better one; none: never"
+    )
+    save_every: Int = Field(
+        5, ge=1, description="epochs from one saving of the state, to go on from, to the next"
+    )
     channels: Channels = Field([0, 0], description=CHANNELS_HELP)
     min_train_masks: Int = Field(
         5, ge=1, description="training fields with fewer cells are left out, and named"
     )
+    precision: Literal["auto", "32", "tf32", "bf16", "fp16"] = Field(
+        "auto",
+        description="of the network's arithmetic. 32: as Cellpose; tf32, fp16: of a GPU; auto: "
+        "bf16 where the device computes in it (newer GPUs, CPUs with AMX), otherwise 32",
+    )
+    channels_last: bool = Field(
+        True, description="tensors as (n, H, W, C) in memory: faster, with other rounding errors"
+    )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_word(cls, value: Any) -> Any:
+        return str(value) if value == 32 and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _stable(self) -> "TrainParams":
@@ -160,6 +232,11 @@ class Dynamics(Section):
     cellprob_threshold: Float = Field(
         0.0, ge=-6, le=6, description="pixels above it belong to cells; lower finds more, larger"
     )
+    augment: bool = Field(
+        False,
+        description="mean over tiles that overlap by half and are mirrored in turn, as Cellpose's "
+        "augment: better, in twice the time",
+    )
     batch_size: Int = Field(8, ge=1, description="tiles that the network sees at once")
 
 
@@ -167,6 +244,7 @@ class SegmentParams(Dynamics):
     """How one model segments images."""
 
     channels: Channels = Field([0, 0], description=CHANNELS_HELP)
+    gamma: Gamma = Field(1.0, description=f"{GAMMA_HELP}; that which the model was trained with")
     diameter: Diameter = Field(
         None, description="cell diameter in pixels; none: the one stored in the weights"
     )

@@ -9,6 +9,7 @@ from cellpose.models import CellposeModel
 from cellular import weights
 from cellular.masks import relabel
 from cellular.params import SegmentParams
+from cellular.tones import correct
 
 
 def load_model(path: Path, device: torch.device) -> CellposeModel:
@@ -26,15 +27,17 @@ def load_model(path: Path, device: torch.device) -> CellposeModel:
 def segment(model: CellposeModel, image: np.ndarray, params: SegmentParams) -> np.ndarray:
     """Find the cells of an image, (H, W) or (H, W, C): a label map, (H, W) uint16.
 
-    These are the masks of `CellposeModel.eval` with the same settings.
+    These are the masks of `CellposeModel.eval` with the same settings, of the image with corrected
+    gamma.
     """
     found, _, _ = model.eval(
-        image,
+        correct(image, params.gamma),
         channels=list(params.channels),
         diameter=params.diameter,
         resample=params.resample,
         flow_threshold=params.flow_threshold,
         cellprob_threshold=params.cellprob_threshold,
+        augment=params.augment,
         batch_size=params.batch_size,
     )
     return relabel(np.asarray(found).reshape(image.shape[:2]), "prediction")

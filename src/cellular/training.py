@@ -1,140 +1,232 @@
-"""Training: Cellpose's network, flows, augmentation and loss, in a loop of our own.
+"""Training: Cellpose's network, flows and augmentation, in a loop of our own.
 
-`cellpose.train.train_seg` is a closed loop that tells nothing before it ends and seeds the crops
-with the number of the epoch alone. With seed 0 this loop gives its losses and weights, bit by bit
-(tests/test_training.py); it also shows progress, takes the validation loss in every epoch, and
-lets every random choice depend on the seed.
+`cellpose.train.train_seg` is a closed loop: nothing is seen before it ends, it cannot be gone on
+with, and the weights of its last epoch are what one gets. In its reference setting (`REFERENCE`,
+seed 0) this loop gives the same losses and weights, bit by bit (tests/test_training.py).
+
+From top to bottom: data, network, optimizer, schedule, epochs. Every random choice is made anew
+from the seed and the number of the epoch, so a run that goes on needs no state of a generator.
 """
 
-import csv
-import io
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from cellpose.dynamics import labels_to_flows
 from cellpose.resnet_torch import CPnet
-from cellpose.train import _loss_fn_seg
-from cellpose.transforms import (
-    convert_image,
-    normalize_img,
-    random_rotate_and_resize,
-    resize_image,
-)
-from cellpose.utils import diameters
+from lightning_fabric import Fabric
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cellular import weights
+from cellular.batchnorm import synchronised
+from cellular.checkpoints import Checkpoint
+from cellular.crops import Batch, Crops
 from cellular.errors import InputError
-from cellular.fields import check_pairs, read_pair
-from cellular.files import check_new, whole, write_json
 from cellular.params import TrainParams
+from cellular.schedules import learning_rates
+from cellular.trainingset import TrainingField
 
 log = logging.getLogger(__name__)
 
-SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's floor, below which rescaling would blow crops up
+REFERENCE = {  # the parameters with which the loop is that of `train_seg`
+    "schedule": "cellpose",
+    "ema_decay": 0.0,
+    "scale_range": None,
+    "flip": True,
+    "brightness": 0.0,
+    "noise": 0.0,
+    "keep": "last",
+    "precision": "32",
+    "channels_last": False,
+}
+VALIDATION = {"scale_range": None, "flip": True, "brightness": 0.0, "noise": 0.0}  # fixed crops
 VALIDATION_SEED = 42  # Cellpose's: the validation crops are the same in every epoch
 SEED_STEP = 1_000_003  # a prime above any number of epochs, so that runs never share a crop's seed
-SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
-
-
-@dataclass
-class TrainingField:
-    """A field as the network is trained on it."""
-
-    name: str
-    image: np.ndarray  # (2, H, W) float32, each channel from its 1st to its 99th percentile
-    labels: np.ndarray  # (H, W) label map
-    diameter: float  # median diameter of the cells, in pixels of the image above
-    flows: np.ndarray | None = None  # (3, H, W) float32: cell, flow in y, flow in x
+FLOW_WEIGHT = 5.0  # Cellpose's: the network predicts flows five times as long
+EXPLODED = 1e4  # a loss from which no run came back; that of random weights is about 6
+LOOK = 0.5  # seconds from one look at the loss to the next: looking makes a GPU wait
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of an epoch. Losses are means over crops."""
+    """What is recorded of an epoch. Losses are means over crops; None: not validated."""
 
     epoch: int
     train_loss: float
-    valid_loss: float
-    learning_rate: float
+    valid_loss: float | None
+    learning_rate: float  # of its last step
+    valid_ap50: float | None = None
 
 
-def learning_rates(n_epochs: int, rate: float) -> np.ndarray:
-    """Return Cellpose's learning rate of each epoch: (n_epochs,) float64.
+@dataclass
+class Run:
+    """Where a run is: what changes while it goes on, beside weights and optimizer."""
 
-    Linear from 0 over the first ten epochs; in runs of more than 100 (300) epochs it is halved ten
-    times, every 5 (10) epochs, at the end. Source: cellpose 3.1.1.3, `train_seg`.
-    """
-    rates = np.append(np.linspace(0, rate, 10), np.full(max(0, n_epochs - 10), rate))
-    if n_epochs > 100:
-        every = 10 if n_epochs > 300 else 5
-        falling = rate / 2.0 ** np.repeat(np.arange(1, 11), every)
-        rates = np.append(rates[: -10 * every], falling)
-    return rates[:n_epochs]
+    step: int = 0  # steps made of the epoch that is under way
+    losses: list[float] = field(default_factory=list)  # of those steps, summed over their crops
+    epochs: list[Epoch] = field(default_factory=list)  # that are finished
+    best: int | None = None  # number of the best epoch so far
+    waited: int = 0  # validations since then
+    best_state: weights.State | None = None
+    stopped: str | None = None  # why, once it is over
 
 
-def load_field(
-    name: str, image: np.ndarray, labels: np.ndarray, channels: Sequence[int]
-) -> TrainingField:
-    """Return a field as Cellpose trains on it: channels chosen, intensities normalised.
+def flow_loss(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return Cellpose's loss: mean squared error of the flows / 2 + cross entropy of the cells.
 
     Parameters
     ----------
-    image : (H, W) or (H, W, C)
-    labels : (H, W) label map
+    predicted : (n, 3, H, W) flow in y, flow in x, cell (as logit)
+    targets : (n, 3, H, W) cell, flow in y, flow in x
+
+    Source: `_loss_fn_seg` of `cellpose.train`, a module that takes seconds to import. Tested
+    against it, bit by bit.
     """
-    chosen = convert_image(image, channels=list(channels)).transpose(2, 0, 1)
-    median = max(float(diameters(labels)[0]), SMALLEST_DIAMETER)
-    return TrainingField(name, normalize_img(chosen, axis=0), labels, median)
+    flows = functional.mse_loss(predicted[:, :2], FLOW_WEIGHT * targets[:, 1:]) / 2.0
+    cells = (targets[:, 0] > 0.5).float()
+    return flows + functional.binary_cross_entropy_with_logits(predicted[:, -1], cells)
 
 
-def shrink(field: TrainingField, factor: float) -> TrainingField:
-    """Return the field resized by `factor`, as Cellpose resizes images before its network."""
-    height, width = (max(1, round(side * factor)) for side in field.labels.shape)
-    image = resize_image(field.image.transpose(1, 2, 0), Ly=height, Lx=width)
-    labels = resize_image(field.labels, Ly=height, Lx=width, interpolation=0, no_channels=True)
-    return TrainingField(field.name, image.transpose(2, 0, 1), labels, field.diameter * factor)
+class Trainer:
+    """A network, its optimizer and the crops that it is trained on, at some step of a run."""
 
+    def __init__(
+        self,
+        net: CPnet,
+        train_fields: Sequence[TrainingField],
+        valid_fields: Sequence[TrainingField],
+        params: TrainParams,
+        fabric: Fabric,
+        seed: int,
+    ):
+        self.params, self.fabric, self.seed = params, fabric, seed
+        self.progress = Run()
 
-def add_flows(fields: Sequence[TrainingField], device: torch.device) -> None:
-    """Compute the flows that the network is to predict, with Cellpose's own function."""
-    for field in tqdm(fields, "flows", unit="field", leave=False):
-        field.flows = labels_to_flows([field.labels.copy()], device=device)[0][1:]
-
-
-class Crops:
-    """Random crops of fields, rotated, flipped and scaled as Cellpose does."""
-
-    def __init__(self, fields: Sequence[TrainingField], params: TrainParams, count: int | None):
-        self.fields = fields
-        self.params = params
-        self.count = count or len(fields)
-
-    def draw(self, seed: int):
-        """Give the batches of an epoch: (n, 2, S, S) images, (n, 3, S, S) cell and flows."""
-        np.random.seed(seed)  # noqa: NPY002 - Cellpose's augmentation draws from this generator
-        total = len(self.fields)
-        if self.count == total:
-            order = np.random.permutation(total)  # noqa: NPY002
-        else:
-            chances = np.full(total, 1 / total)
-            order = np.random.choice(total, self.count, p=chances / chances.sum())  # noqa: NPY002
-        for start in range(0, self.count, self.params.batch_size):
-            batch = [self.fields[index] for index in order[start : start + self.params.batch_size]]
-            sizes = np.array([field.diameter for field in batch])
-            images, targets, _ = random_rotate_and_resize(
-                [field.image for field in batch],
-                Y=[field.flows for field in batch],
-                rescale=sizes / weights.NETWORK_DIAMETER
-                if self.params.rescale
-                else np.ones(len(batch), np.float32),
-                scale_range=SCALE_RANGE[self.params.rescale],
-                xy=(self.params.crop_size, self.params.crop_size),
+        # Data
+        self.crops = Crops(train_fields, params, params.images_per_epoch)
+        # The loss is taken on the same crops whatever the augmentation.
+        fixed = params.model_copy(update=VALIDATION)
+        self.valid_crops = Crops(valid_fields, fixed, params.valid_images)
+        self.batch_size = params.batch_size * fabric.world_size
+        if self.crops.count % fabric.world_size:
+            raise InputError(
+                f"{self.crops.count} crops an epoch cannot be shared equally by "
+                f"{fabric.world_size} processes; set images_per_epoch to a multiple of that"
             )
-            yield images, targets
+
+        # Network
+        self.layout = torch.channels_last if params.channels_last else torch.contiguous_format
+        if fabric.world_size > 1:
+            on_cpu = fabric.device.type == "cpu"
+            net = (synchronised if on_cpu else torch.nn.SyncBatchNorm.convert_sync_batchnorm)(net)
+        self.net = net.to(memory_format=self.layout)
+
+        # Optimizer
+        if params.use_sgd:
+            optimizer = torch.optim.SGD(
+                net.parameters(), params.learning_rate, params.momentum,
+                weight_decay=params.weight_decay,
+            )  # fmt: skip
+        else:
+            optimizer = torch.optim.AdamW(
+                net.parameters(), params.learning_rate, weight_decay=params.weight_decay
+            )
+        self.model, self.optimizer = fabric.setup(net, optimizer)
+        self.mean = None
+        if params.ema_decay:
+            average = get_ema_multi_avg_fn(params.ema_decay)
+            self.mean = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+
+        # Schedule
+        steps = math.ceil(self.crops.count / self.batch_size)
+        self.rates = learning_rates(params.schedule, params.n_epochs, steps, params.learning_rate)
+
+    @property
+    def judged(self) -> CPnet:
+        """The network that is validated and kept: the running mean, if there is one."""
+        return self.mean.module if self.mean else self.net
+
+    def loss(self, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss of a network on a batch."""
+        images, targets = (self._to_device(array) for array in batch)
+        return flow_loss(network(images)[0].float(), targets)
+
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self.fabric.device.type == "cuda":
+            tensor = tensor.pin_memory()  # so that the copy runs beside the network
+        return tensor.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
+
+    def step(self, batch: Batch, rate: float) -> torch.Tensor:
+        """Make one step, and return its loss, which the device may still be computing."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.loss(self.model, batch)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        if self.mean:
+            self.mean.update_parameters(self.net)
+        return loss.detach()
+
+    def batches(self) -> Iterator[Batch]:
+        """Give what is left of the batches of the epoch that is under way."""
+        epoch = len(self.progress.epochs)
+        return self.crops.batches(
+            self.seed * SEED_STEP % 2**31 + epoch,
+            size=self.batch_size,
+            start=self.progress.step,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+        )
+
+    @torch.no_grad()
+    def valid_loss(self) -> float:
+        """Return the mean loss on the validation crops. Every process computes it."""
+        self.judged.eval()
+        total = 0.0
+        with self.fabric.autocast():
+            for batch in self.valid_crops.batches(VALIDATION_SEED, size=self.params.batch_size):
+                total += self.loss(self.judged, batch).item() * len(batch[0])
+        return self.fabric.broadcast(total / self.valid_crops.count)
+
+    def train_loss(self) -> float:
+        """Return the mean loss over the crops of an epoch, of all processes."""
+        total = sum(self.progress.losses)
+        if self.fabric.world_size > 1:
+            total = self.fabric.all_reduce(
+                torch.tensor(total, dtype=torch.float64), reduce_op="sum"
+            ).item()
+        return total / self.crops.count
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on in the same bytes."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "mean": self.mean.state_dict() if self.mean else {},
+            "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of fp16
+            "progress": asdict(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go where `state` was taken."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.mean:
+            self.mean.load_state_dict(state["mean"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.progress = Run(**state["progress"])
+        self.progress.epochs = [Epoch(**epoch) for epoch in self.progress.epochs]
 
 
 def train(
@@ -142,176 +234,188 @@ def train(
     train_fields: Sequence[TrainingField],
     valid_fields: Sequence[TrainingField],
     params: TrainParams,
+    *,
     seed: int = 0,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> list[Epoch]:
-    """Train `net` in place.
+    fabric: Fabric,
+    checkpoint: Checkpoint | None = None,
+    ap50: Callable[[weights.State], float] | None = None,
+    on_epoch: Callable[[Sequence[Epoch]], None] = lambda epochs: None,
+) -> tuple[Run, weights.State]:
+    """Train `net` in place, or go on from the checkpoint.
 
     Parameters
     ----------
-    net : Cellpose's network, on the device to train on
-    train_fields, valid_fields : fields with flows
+    net : Cellpose's network
     seed : decides all crops; 0 gives those of Cellpose
-    on_epoch : called with the record of each epoch
+    fabric : device, precision and processes (`cellular.accelerators.launch`)
+    checkpoint : where the state is kept; None: nowhere
+    ap50 : scores weights on whole validation fields, for `params.keep == "ap50"`
+    on_epoch : called with the records of all epochs after each
 
     Returns
     -------
-    list of Epoch
+    Run, State
+        The records of all epochs, the best one's number and weights, why the run ended; and the
+        weights of the last step.
 
     Raises
     ------
     InputError
-        If a loss is no number any more.
+        If the loss explodes, or several processes cannot share the crops equally.
+    KeyboardInterrupt
+        On Ctrl-C or a termination signal, after the state was saved.
     """
-    device = net.device
-    rates = learning_rates(params.n_epochs, params.learning_rate)
-    if params.use_sgd:
-        optimizer = torch.optim.SGD(
-            net.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay,
-            momentum=params.momentum,
-        )  # fmt: skip
-    else:
-        optimizer = torch.optim.AdamW(
-            net.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
-        )
-    train_crops = Crops(train_fields, params, params.images_per_epoch)
-    valid_crops = Crops(valid_fields, params, params.valid_images)
+    checkpoint = checkpoint if fabric.is_global_zero else None
+    trainer = Trainer(net, train_fields, valid_fields, params, fabric, seed)
+    if saved := fabric.broadcast(checkpoint.load() if checkpoint else None):
+        trainer.restore(saved)
+        log.info("going on after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
+        if trainer.progress.epochs:
+            on_epoch(trainer.progress.epochs)
+    try:
+        with _interrupts() as interrupted, _bar(trainer) as bar:
+            while not trainer.progress.stopped and not interrupted:
+                finished = _epoch(trainer, interrupted, bar, ap50)
+                if finished:
+                    on_epoch(trainer.progress.epochs)
+                done = len(trainer.progress.epochs)
+                if checkpoint and (
+                    interrupted or trainer.progress.stopped or done % params.save_every == 0
+                ):
+                    checkpoint.save(trainer.state())
+    except InputError:
+        if checkpoint:
+            checkpoint.remove()  # to go on from there would lead to the same
+        raise
+    if interrupted and not trainer.progress.stopped:
+        if checkpoint:
+            log.info(
+                "epoch %d of %d: state saved; the same command goes on from here",
+                len(trainer.progress.epochs) + 1, params.n_epochs,
+            )  # fmt: skip
+        raise KeyboardInterrupt
+    return trainer.progress, trainer.judged.state_dict()
 
-    epochs = []
-    with tqdm(
-        total=params.n_epochs * train_crops.count, desc="train", unit="crop", leave=False
-    ) as bar:
-        for number, rate in enumerate(rates):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            net.train()
-            train_loss = 0.0
-            for images, targets in train_crops.draw(seed * SEED_STEP % 2**31 + number):
-                predicted = net(torch.from_numpy(images).to(device))[0]
-                loss = _loss_fn_seg(targets, predicted, device)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                train_loss += loss.item() * len(images)
-                bar.update(len(images))
-            valid_loss = _validate(net, valid_crops)
-            epochs.append(
-                Epoch(
-                    number + 1,
-                    train_loss / train_crops.count,
-                    valid_loss / valid_crops.count,
-                    float(rate),
-                )
+
+def _epoch(
+    trainer: Trainer,
+    interrupted: list,
+    bar: tqdm,
+    ap50: Callable[[weights.State], float] | None,
+) -> bool:
+    """Make the steps that are left of an epoch, and validate; tell whether it came to its end."""
+    progress, params, fabric = trainer.progress, trainer.params, trainer.fabric
+    number = len(progress.epochs) + 1
+    rate = float(trainer.rates[number - 1, progress.step - 1])
+    pending: list[tuple[torch.Tensor, int]] = []
+    looked = time.monotonic()
+
+    def look() -> None:
+        for loss, count in pending:
+            value = loss.item()
+            _check(value, number, rate, params)
+            progress.losses.append(value * count)
+            bar.set_postfix(epoch=number, loss=f"{value:.3f}", lr=f"{rate:.2g}")
+        pending.clear()
+
+    trainer.model.train()
+    for batch in trainer.batches():
+        rate = float(trainer.rates[number - 1, progress.step])
+        pending.append((trainer.step(batch, rate), len(batch[0])))
+        progress.step += 1
+        bar.update(len(batch[0]) * fabric.world_size)
+        if interrupted or time.monotonic() - looked > LOOK:
+            look()
+            looked = time.monotonic()
+        if interrupted:
+            return False
+    look()
+
+    valid_loss = score = None
+    if number % params.valid_every == 0 or number == params.n_epochs:
+        valid_loss = trainer.valid_loss()
+        _check(valid_loss, number, rate, params)
+        if ap50:
+            score = fabric.broadcast(
+                ap50(trainer.judged.state_dict()) if fabric.is_global_zero else None
             )
-            if not np.isfinite(epochs[-1].train_loss + epochs[-1].valid_loss):
-                raise InputError(
-                    f"the loss is no number any more in epoch {number + 1}; "
-                    f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
-                )
-            bar.set_postfix(
-                epoch=number + 1, loss=epochs[-1].train_loss, valid=epochs[-1].valid_loss, lr=rate
-            )
-            on_epoch(epochs[-1])
-    return epochs
+    progress.epochs.append(Epoch(number, trainer.train_loss(), valid_loss, rate, score))
+    progress.step, progress.losses = 0, []
+    _judge(trainer)
+    return True
 
 
-@torch.no_grad()
-def _validate(net: CPnet, crops: Crops) -> float:
-    net.eval()
-    total = 0.0
-    for images, targets in crops.draw(VALIDATION_SEED):
-        predicted = net(torch.from_numpy(images).to(net.device))[0]
-        total += _loss_fn_seg(targets, predicted, net.device).item() * len(images)
-    return total
+def _judge(trainer: Trainer) -> None:
+    """Note whether the last epoch is the best so far, and whether the run is over."""
+    progress, params = trainer.progress, trainer.params
+    epoch = progress.epochs[-1]
+    if epoch.valid_loss is not None:
+        known = {record.epoch: record for record in progress.epochs}
+        if progress.best is None or _better(epoch, known[progress.best]):
+            progress.best, progress.waited = epoch.epoch, 0
+            if params.keep != "last":
+                progress.best_state = {
+                    key: value.detach().cpu().clone()
+                    for key, value in trainer.judged.state_dict().items()
+                }
+        else:
+            progress.waited += 1
+    if epoch.epoch == params.n_epochs:
+        progress.stopped = "all epochs are done"
+    elif params.patience and progress.waited >= params.patience:
+        progress.stopped = f"no better validation in {params.patience}"
 
 
-def train_folders(
-    state: weights.State,
-    train_dir: Path,
-    valid_dir: Path,
-    output_model: Path,
-    metrics_dir: Path,
-    params: TrainParams,
-    *,
-    seed: int = 0,
-    device: torch.device,
-    force: bool = False,
-) -> dict:
-    """Train on prepared folders from the weights `state`; write weights, losses and a summary.
+def _better(epoch: Epoch, best: Epoch) -> bool:
+    if epoch.valid_ap50 is not None and best.valid_ap50 is not None:
+        return epoch.valid_ap50 > best.valid_ap50
+    return epoch.valid_loss < best.valid_loss
 
-    Writes `output_model`, which Cellpose opens, `<metrics_dir>/train.csv` (a row an epoch) and
-    `<metrics_dir>/train.json`.
 
-    Returns
-    -------
-    dict
-        What train.json holds.
-
-    Raises
-    ------
-    InputError
-        One error that tells all faults of the data, before training starts.
-    """
-    output_model, metrics_dir = Path(output_model), Path(metrics_dir)
-    csv_path, json_path = metrics_dir / "train.csv", metrics_dir / "train.json"
-    for path in (output_model, csv_path, json_path):
-        check_new(path, force)
-    groups = [check_pairs(folder) for folder in (train_dir, valid_dir)]
-    net = weights.network(state).to(device)
-    train_fields, valid_fields = (
-        [load_field(pair.field, *read_pair(pair), params.channels) for pair in group]
-        for group in groups
+def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
+    """Raise `InputError` if the loss is no number, or one from which no run comes back."""
+    if loss < EXPLODED:
+        return
+    told = f"{loss:.3g}" if math.isfinite(loss) else "no number any more"
+    raise InputError(
+        f"the loss is {told} in epoch {epoch}, at a learning rate of {rate:.3g}; "
+        f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
+        + (", or precision 32" if params.precision == "fp16" else "")
     )
-    crowded = [field for field in train_fields if field.labels.max() >= params.min_train_masks]
-    left_out = sorted({field.name for field in train_fields} - {field.name for field in crowded})
-    for name in left_out:
-        log.warning("%s: fewer than %d cells, not trained on", name, params.min_train_masks)
-    if not crowded:
-        raise InputError(
-            f"{train_dir}: no field has {params.min_train_masks} cells; lower --min_train_masks"
-        )
-    # In pixels of the user's images: `CellposeModel.eval` resizes by it when no diameter is given.
-    stored_diameter = float(np.mean([field.diameter for field in crowded]))
-    if params.shrink:
-        factor = weights.NETWORK_DIAMETER / stored_diameter
-        crowded = [shrink(field, factor) for field in crowded]
-        valid_fields = [shrink(field, factor) for field in valid_fields]
-    add_flows([*crowded, *valid_fields], device)
-    log.info(
-        "%d fields to train on, %d to validate, cells of %.4g pixels, on %s",
-        len(crowded), len(valid_fields), stored_diameter, device,
+
+
+def _bar(trainer: Trainer) -> tqdm:
+    """Return a progress bar that tells crops a second and the time left."""
+    progress, count = trainer.progress, trainer.crops.count
+    return tqdm(
+        total=trainer.params.n_epochs * count,
+        initial=len(progress.epochs) * count + progress.step * trainer.batch_size,
+        desc="train", unit="crop", leave=False, disable=not trainer.fabric.is_global_zero,
     )  # fmt: skip
 
-    epochs = train(net, crowded, valid_fields, params, seed)
 
-    state = net.state_dict()
-    state["diam_labels"] = torch.tensor([stored_diameter])
-    state["diam_mean"] = torch.tensor([weights.NETWORK_DIAMETER])
-    best = min(epochs, key=lambda epoch: epoch.valid_loss)
-    summary = {
-        "train_loss": epochs[-1].train_loss,
-        "valid_loss": epochs[-1].valid_loss,
-        "lowest_valid_loss": best.valid_loss,
-        "lowest_valid_loss_epoch": best.epoch,
-        "epochs": len(epochs),
-        "crops": params.n_epochs * (params.images_per_epoch or len(crowded)),
-        "fields": {"train": len(crowded), "valid": len(valid_fields), "left_out": len(left_out)},
-        "cells": {
-            "train": int(sum(field.labels.max() for field in crowded)),
-            "valid": int(sum(field.labels.max() for field in valid_fields)),
-        },
-        "diameter": stored_diameter,
-    }
-    with whole(csv_path) as staging:
-        staging.write_text(_as_csv(epochs), encoding="utf-8")
-    write_json(json_path, summary)
-    weights.save(state, output_model)
-    return summary
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C and termination in a list, to be looked at between two steps.
 
+    The second one ends the program as it would without us.
+    """
+    asked: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {kind: signal.getsignal(kind) for kind in kinds}
 
-def _as_csv(epochs: Sequence[Epoch]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(Epoch.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(epoch) for epoch in epochs)
-    return stream.getvalue()
+    def note(kind: int, frame: object) -> None:
+        asked.append(kind)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+    for kind in kinds:
+        signal.signal(kind, note)
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

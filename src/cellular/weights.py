@@ -129,7 +129,8 @@ def save(state: State, path: Path) -> None:
     # Through memory: given a path, PyTorch writes the file's name into the file, and of a full disk
     # it says nothing that a user could understand.
     content = io.BytesIO()
-    torch.save({key: value.detach().cpu() for key, value in state.items()}, content)
+    # Contiguous: how a tensor lay in memory would be saved with it.
+    torch.save({key: value.detach().cpu().contiguous() for key, value in state.items()}, content)
     with whole(path) as staging:
         staging.write_bytes(content.getbuffer())
 

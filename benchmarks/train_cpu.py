@@ -1,0 +1,11 @@
+"""Steps of training on the CPU, 8 crops of 224 px, against `cellpose.train.train_seg`."""
+
+import torch
+
+from benchmarks import Result
+from benchmarks._training import against_train_seg
+
+
+def run() -> Result:
+    """Train on the same 32 crops in turns."""
+    return against_train_seg(torch.device("cpu"), crops=32, rounds=3)

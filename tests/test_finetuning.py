@@ -1,0 +1,349 @@
+"""train.py: results where users look, runs that go on after a kill, bad input told at once."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from cellpose.models import CellposeModel
+from conftest import ROOT
+
+from cellular import weights
+from cellular.checkpoints import Checkpoint
+from cellular.fields import check_pairs, read_pair
+from cellular.flows import write_sets
+
+CPU = torch.device("cpu")
+QUICK = ("--crop_size", 64, "--batch_size", 2, "--min_train_masks", 1, "--precision", 32)
+ADAMW = ("--use_sgd", "false", "--learning_rate", "1e-3")
+
+
+@pytest.fixture(scope="module")
+def flows(pieces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flows") / "flows"
+    write_sets({split: pieces / split for split in ("train", "valid")}, folder, cell_diameter=30)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path, pretrained):
+    """A cache folder of our own, where states are kept."""
+    monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "training"
+
+
+@pytest.fixture
+def run_train(run_script, pieces, pretrained, tmp_path):
+    def run(*arguments, train_dir=pieces / "train", model=pretrained):
+        return run_script(
+            "train",
+            *("--train_dir", train_dir, "--valid_dir", pieces / "valid"),
+            *("--experiments_dir", tmp_path / "experiments", "--experiment_name", "mine"),
+            *("--model_type", model, "--n_epochs", 2, *QUICK),
+            *arguments,
+        )
+
+    return run
+
+
+def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
+    code, out, _ = run_train("--learning_rate", "1e-2", "--cell_diameter", 30)
+    assert code == 0 and "validation loss" in out
+    home = tmp_path / "experiments" / "mine"
+    model = CellposeModel(pretrained_model=str(home / "models" / "mine"), device=CPU)
+    summary = json.loads((home / "train.json").read_text())
+    assert float(model.diam_labels) == pytest.approx(summary["diameter"], rel=1e-6)
+    assert 30 < summary["diameter"] < 45 and float(model.diam_mean) == 30
+    rows = list(csv.DictReader((home / "train.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["train_loss"]) == summary["train_loss"]
+    assert float(rows[-1]["valid_loss"]) == summary["valid_loss"]
+    losses = [float(row["valid_loss"]) for row in rows]
+    assert summary["best_epoch"] == summary["kept_epoch"] == 1 + losses.index(min(losses))
+    assert summary["stopped"] == "all epochs are done"
+    assert CellposeModel(pretrained_model=str(home / "models" / "mine_last"), device=CPU).net
+
+
+def test_two_runs_are_the_same_bytes(run_train, tmp_path):
+    home = tmp_path / "experiments" / "mine"
+
+    def content():
+        assert run_train("--force", "--cell_diameter", 30, "--seed", 4)[0] == 0
+        return [path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()]
+
+    assert content() == content()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--use_sgd", "false"), "AdamW with learning_rate 0.2 diverges"),
+        (("--min_train_masks", 500), "no field has 500 cells; lower --min_train_masks"),
+        (("--train_dir", "nowhere"), "nowhere: no such folder"),
+        (("--model_type", "cyto9"), "neither a file nor a known name"),
+        (("--use_sgd", "perhaps"), "expected true or false, found 'perhaps'"),
+        (("--epochs", 3), "unrecognized arguments"),
+        (("--precision", "fp16"), "precision fp16 needs a GPU"),
+        (("--flows_dir", "nowhere"), "no flows in it"),
+        (("--flows_dir", "nowhere", "--cell_diameter", 30), "those in --flows_dir are as they are"),
+        (("--keep", "best"), "Input should be 'valid_loss', 'ap50' or 'last'"),
+    ],
+)
+def test_bad_input_gets_one_clear_error_and_leaves_nothing(run_train, tmp_path, arguments, told):
+    code, out, err = run_train(*arguments)
+    assert (code, out) == (2, "") and told in err
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_fields_with_too_few_cells_are_named(run_train, pieces, tmp_path):
+    counts = [read_pair(pair)[1].max() for pair in check_pairs(pieces / "train")]
+    code, _, err = run_train("--min_train_masks", max(counts))
+    assert code == 0 and f"fewer than {max(counts)} cells, not trained on" in err
+    summary = json.loads((tmp_path / "experiments" / "mine" / "train.json").read_text())
+    assert summary["fields"]["left_out"] == sum(count < max(counts) for count in counts)
+
+
+def test_a_loss_that_explodes_ends_the_run_and_is_forgotten(run_train, tmp_path, cache):
+    code, _, err = run_train("--learning_rate", "1e12", "--n_epochs", 6, "--save_every", 1)
+    assert code == 2 and "try a tenth of it" in err
+    assert not (tmp_path / "experiments/mine/models").exists()
+    assert not list(cache.glob("*.state"))
+
+
+def test_the_best_weights_are_kept_and_the_last_ones_beside_them(run_train, tmp_path):
+    home = tmp_path / "experiments" / "mine"
+
+    def kept(*arguments):
+        assert run_train("--force", "--n_epochs", 6, "--learning_rate", 0.3, *arguments)[0] == 0
+        summary = json.loads((home / "train.json").read_text())
+        saved = [weights.load(home / "models" / name) for name in ("mine", "mine_last")]
+        same = all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
+        return summary, same, saved[0]
+
+    best, same, state = kept()
+    assert best["best_epoch"] < 6 and not same  # so high a rate: the last epoch is not the best
+    last, same, _ = kept("--keep", "last")
+    assert same and last["kept_epoch"] == 6 and last["best_epoch"] == best["best_epoch"]
+    # The weights that were kept are those of a run that ends with that epoch.
+    _, _, ended = kept("--n_epochs", best["best_epoch"], "--keep", "last")
+    assert all(torch.equal(state[key], ended[key]) for key in state)
+
+
+def test_patience_ends_a_run_that_gets_no_better(run_train, tmp_path):
+    code, out, _ = run_train(
+        "--n_epochs", 30, "--learning_rate", 0.3, "--patience", 2, "--valid_every", 2
+    )
+    assert code == 0 and "no better validation in 2" in out
+    summary = json.loads((tmp_path / "experiments/mine/train.json").read_text())
+    assert summary["epochs"] == summary["best_epoch"] + 2 * 2 < 30
+    rows = list(csv.DictReader((tmp_path / "experiments/mine/train.csv").open()))
+    assert [bool(row["valid_loss"]) for row in rows] == [
+        number % 2 == 1 for number in range(len(rows))
+    ]
+
+
+def test_the_best_by_whole_fields(run_train, tmp_path):
+    assert run_train("--keep", "ap50", *ADAMW)[0] == 0
+    home = tmp_path / "experiments" / "mine"
+    summary = json.loads((home / "train.json").read_text())
+    rows = list(csv.DictReader((home / "train.csv").open()))
+    scores = [float(row["valid_ap50"]) for row in rows]
+    assert summary["best_valid_ap50"] == max(scores) > 0
+    assert summary["kept_epoch"] == 1 + scores.index(max(scores))
+
+
+def test_a_running_mean_of_the_weights_is_smoother(run_train, pretrained, tmp_path):
+    home = tmp_path / "experiments" / "mine"
+
+    def change(*arguments):
+        assert run_train("--force", "--n_epochs", 4, *ADAMW, *arguments)[0] == 0
+        last = weights.load(home / "models" / "mine_last")
+        key = "output.2.weight"
+        return (last[key] - before[key]).abs().sum()
+
+    before = weights.load(pretrained)
+    assert change("--ema_decay", 0.9) < change()
+
+
+def test_flows_from_the_disk_or_computed_are_the_same_run(run_train, flows, tmp_path):
+    home = tmp_path / "experiments" / "mine"
+
+    def content(*arguments):
+        assert run_train("--force", *ADAMW, *arguments)[0] == 0
+        return [path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()]
+
+    assert content("--cell_diameter", 30) == content("--flows_dir", flows)
+
+
+def test_bf16_and_channels_last_are_the_same_training_within_noise(run_train, tmp_path):
+    csv_path = tmp_path / "experiments/mine/train.csv"
+
+    def losses(*arguments):
+        assert run_train("--force", *ADAMW, *arguments)[0] == 0
+        return [float(row["valid_loss"]) for row in csv.DictReader(csv_path.open())]
+
+    reference = losses("--channels_last", "false")
+    assert losses("--channels_last", "true") == pytest.approx(reference, rel=0.02)
+    assert losses("--precision", "bf16") == pytest.approx(reference, rel=0.05)
+
+
+def command(pieces, flows, pretrained, folder, *arguments):
+    return [
+        sys.executable, ROOT / "src/train.py",
+        *("--train_dir", pieces / "train", "--valid_dir", pieces / "valid", "--flows_dir", flows),
+        *("--output_model", folder / "model", "--metrics_dir", folder),
+        *("--model_type", pretrained, *QUICK, *ADAMW, "--n_epochs", "12", "--save_every", "1"),
+        *("--ema_decay", "0.9", "--images_per_epoch", "4"),
+        *arguments,
+    ]  # fmt: skip
+
+
+def outputs(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if path.is_file()}
+
+
+def epochs_in(folder):
+    path = folder / "train.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pieces, flows, pretrained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    environment = os.environ | {"CELLULAR_CACHE": str(folder / "cache")}
+    made = command(pieces, flows, pretrained, folder)
+    start = time.monotonic()
+    subprocess.run([str(part) for part in made], check=True, env=environment)
+    return outputs(folder), time.monotonic() - start
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_moments_ends_in_the_same_bytes(
+    pieces, flows, pretrained, tmp_path, undisturbed, cache
+):
+    expected, took = undisturbed
+    made = [str(part) for part in command(pieces, flows, pretrained, tmp_path)]
+    moments = random.Random(0)
+    told = ""
+    for kill in range(10):
+        before = epochs_in(tmp_path)
+        process = subprocess.Popen(made, stderr=subprocess.PIPE, text=True)
+        # Every other kill comes where nothing is gained yet: imports, or the first steps.
+        while kill % 2 and epochs_in(tmp_path) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3 if kill % 2 else took / 2))
+        assert process.poll() is None, "it ended before the tenth kill"
+        process.kill()
+        told += process.communicate()[1]
+    done = subprocess.run(made, check=True, stderr=subprocess.PIPE, text=True)
+    assert "going on after epoch" in told + done.stderr
+    assert outputs(tmp_path) == expected
+    assert not list(cache.glob("*.state"))  # what is finished is forgotten
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_go_on(
+    pieces, flows, pretrained, tmp_path, undisturbed, cache, kind
+):
+    expected, took = undisturbed
+    made = [str(part) for part in command(pieces, flows, pretrained, tmp_path)]
+    lazy = [*made, "--save_every", "100"]  # not a parameter that decides the result
+    process = subprocess.Popen(lazy, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 10 * took
+    while not (tmp_path / "train.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(kind)
+    told = process.communicate()[1]
+    assert process.returncode == 130 and "the same command goes on from here" in told
+    assert list(cache.glob("*.state"))
+    rows = len((tmp_path / "train.csv").read_text().splitlines()) - 1
+    done = subprocess.run(made, check=True, stderr=subprocess.PIPE, text=True)
+    assert f"going on after epoch {rows} of 12" in done.stderr
+    assert outputs(tmp_path) == expected
+
+
+def test_a_state_is_never_used_for_other_parameters_data_or_weights(
+    run_train, pieces, tmp_path, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    weights.save(weights.random_state(1), scratch)
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in sorted((pieces / "train").iterdir())[:4]:
+        (other / path.name).write_bytes(path.read_bytes())
+    names = set()
+
+    class Noted(Checkpoint):
+        def __init__(self, name):
+            super().__init__(name)
+            names.add(name)
+
+    monkeypatch.setattr("cellular.finetuning.Checkpoint", Noted)
+    for arguments, more in (
+        ((), {}),
+        (("--seed", 1), {}),
+        (("--weight_decay", 1e-4), {}),
+        ((), {"train_dir": other}),
+        ((), {"model": scratch}),
+        (("--save_every", 1), {}),  # the one that decides nothing
+    ):
+        assert run_train("--force", "--n_epochs", 1, *ADAMW, *arguments, **more)[0] == 0
+    assert len(names) == 5
+
+
+def test_a_state_that_is_broken_or_in_use_is_left_alone(cache, caplog):
+    with Checkpoint("a") as first:
+        first.save({"x": torch.ones(3)})
+        assert torch.equal(first.load()["x"], torch.ones(3))
+        with Checkpoint("a") as second:
+            assert "runs already elsewhere" in caplog.text and second.load() is None
+            second.save({})
+            second.remove()
+        assert torch.equal(first.load()["x"], torch.ones(3))
+        first.path.write_bytes(first.path.read_bytes()[:100])
+        assert first.load() is None and "training starts anew" in caplog.text
+        first.remove()
+    with Checkpoint("a") as third:
+        assert third.mine and third.load() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
+def test_two_processes_do_what_one_does_with_twice_the_batch(
+    pieces, flows, pretrained, tmp_path, launcher
+):
+    bin_folder = Path(sys.executable).parent
+    launchers = {
+        "torchrun": ["torchrun", "--nproc-per-node", "2"],
+        "fabric": ["fabric", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2"],
+    }
+    # SGD: AdamW makes whole steps of rounding errors, where a gradient should be 0 (biases before
+    # a batch normalisation).
+    more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.05")
+    one = command(pieces, flows, pretrained, tmp_path / "one", *more, "--batch_size", "4")
+    two = command(pieces, flows, pretrained, tmp_path / "two", *more, "--batch_size", "2")
+    head = launchers[launcher]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # "--": what follows is the script's, whose --precision `fabric run` would take for its own.
+    for made in (one, [f"{bin_folder}/{head[0]}", *head[1:], two[1], "--", *two[2:]]):
+        done = subprocess.run(
+            [str(part) for part in made], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    summaries = [
+        json.loads((tmp_path / name / "train.json").read_text()) for name in ("one", "two")
+    ]
+    for name in ("train_loss", "valid_loss"):
+        assert summaries[1][name] == pytest.approx(summaries[0][name], rel=1e-4)
+    states = [weights.load(tmp_path / name / "model") for name in ("one", "two")]
+    for key, value in states[0].items():
+        difference = (states[1][key].float() - value.float()).norm()
+        assert difference <= 1e-3 * value.float().norm() + 1e-5, key

@@ -1,0 +1,138 @@
+"""Flows: Cellpose's own, stored small, opened without being read."""
+
+import json
+
+import numpy as np
+import pytest
+from cellpose.dynamics import labels_to_flows
+from cellpose.transforms import convert_image, normalize_img
+from cellpose.utils import diameters
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellular.errors import InputError
+from cellular.fields import check_pairs, load_pairs, read_pair
+from cellular.flows import CPU, annotated, shrunk, write_sets
+from cellular.trainingset import check_source, fingerprint, make_field, open_fields, percentiles
+
+
+def sets(pieces, folder, *, cell_diameter):
+    write_sets(
+        {split: pieces / split for split in ("train", "valid")},
+        folder / "flows",
+        cell_diameter=cell_diameter,
+    )
+    return folder / "flows"
+
+
+def test_stored_fields_are_cellposes_to_the_precision_of_int8(pieces, tmp_path):
+    folder = sets(pieces, tmp_path, cell_diameter=None)
+    pairs = load_pairs(pieces / "train")
+    for field, pair in zip(open_fields(folder / "train", [2, 3]), pairs, strict=True):
+        image, labels = read_pair(pair)
+        everything = (slice(None), slice(None))
+        expected = normalize_img(convert_image(image, [2, 3]).transpose(2, 0, 1), axis=0)
+        assert np.array_equal(field.image_at(everything), expected)
+        exact = labels_to_flows([labels.copy()], device=CPU)[0][1:]
+        assert np.array_equal(field.flows_at(everything)[0], exact[0])
+        assert np.abs(field.flows_at(everything) - exact).max() <= 0.5 / 127 + 1e-6
+        assert (field.cells, field.scale) == (labels.max(), 1.0)
+        assert field.diameter == diameters(labels)[0]
+        assert isinstance(field.flows, np.memmap) and field.flows.dtype == np.int8
+
+
+def test_shrunk_fields_have_the_networks_diameter(pieces, tmp_path):
+    folder = sets(pieces, tmp_path, cell_diameter=30)
+    fields = {split: open_fields(folder / split, [0, 0]) for split in ("train", "valid")}
+    assert np.mean([field.diameter for field in fields["train"]]) == pytest.approx(30)
+    factors = {field.scale for group in fields.values() for field in group}
+    assert len(factors) == 1  # the training fields decide for all
+    pair = load_pairs(pieces / "valid")[0]
+    (field,) = fields["valid"]
+    side = round(320 * factors.pop())
+    assert field.shape == (side, side) and field.image.shape == (3, side, side)
+    # The percentiles are those of the image as it was taken.
+    assert field.limits[0] == percentiles(read_pair(pair)[0].transpose(2, 0, 1))[0]
+
+
+@settings(max_examples=30)
+@given(st.integers(40, 90), st.integers(40, 90), st.floats(0.3, 1.0), st.integers(1, 3))
+def test_shrinking_keeps_cells_and_channels(height, width, factor, channels):
+    labels = np.zeros((height, width), np.uint16)
+    labels[5:25, 5:25], labels[10:35, 28:38] = 1, 2
+    random = np.random.default_rng(height)
+    image = random.integers(0, 255, (height, width, channels), np.uint8)
+    small = shrunk(annotated(image, labels), factor)
+    assert small.image.shape == (channels, round(height * factor), round(width * factor))
+    assert small.labels.shape == small.image.shape[1:]
+    assert set(np.unique(small.labels)) == {0, 1, 2}
+    assert small.diameter == pytest.approx(annotated(image, labels).diameter * factor)
+
+
+@pytest.mark.parametrize(("channels", "seen"), [([0, 0], 1), ([1, 0], 1), ([1, 2], 2)])
+def test_a_flat_channel_is_nothing(channels, seen):
+    image = np.zeros((2, 8, 8), np.uint8)
+    image[0] = np.arange(64).reshape(8, 8)
+    flows = np.zeros((3, 8, 8), np.float32)
+    field = make_field("f", image, flows, percentiles(image), channels, cells=1, diameter=30.0)
+    shown = field.image_at((slice(None), slice(None)))
+    assert shown.shape == (2, 8, 8) and shown[0].any() and not shown[1].any()
+
+
+def test_a_channel_that_the_image_does_not_have_is_an_error():
+    image = np.zeros((2, 8, 8), np.uint8)
+    with pytest.raises(InputError, match=r"channel 3 of channels \[3, 1\] is not in its image"):
+        make_field("f", image, image, percentiles(image), [3, 1], cells=1, diameter=30.0)
+
+
+def test_the_same_folder_is_the_same_bytes(pieces, tmp_path):
+    first, second = (sets(pieces, tmp_path / name, cell_diameter=30) for name in "ab")
+    for path in sorted(first.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+    assert fingerprint(first / "train") == fingerprint(second / "train")
+    assert fingerprint(first / "train") != fingerprint(first / "valid")
+
+
+def test_flows_of_other_files_are_refused_by_name(pieces, tmp_path):
+    folder = sets(pieces, tmp_path, cell_diameter=30)
+    check_source(folder / "train", check_pairs(pieces / "train"))
+    with pytest.raises(InputError, match=r"Timepoint_004_220518-ST_C03_s3_0: not in .*anew"):
+        check_source(folder / "train", load_pairs(pieces / "valid"))
+    index = folder / "valid" / "fields.json"
+    told = json.loads(index.read_text())
+    told["fields"][0]["source"]["labels"] = "0" * 64
+    index.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"made from another image or label map; write the flows"):
+        check_source(folder / "valid", load_pairs(pieces / "valid"))
+
+
+def test_broken_folders_of_flows_are_told(pieces, tmp_path):
+    folder = sets(pieces, tmp_path, cell_diameter=30) / "train"
+    array = folder / "Timepoint_001_220518-ST_C03_s3_400_flows.npy"
+    array.write_bytes(array.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"400_flows.npy: missing or cut short"):
+        open_fields(folder, [0, 0])
+    (folder / "fields.json").write_text('{"format": 0}')
+    with pytest.raises(InputError, match=r"no index of flows that this version reads"):
+        open_fields(folder, [0, 0])
+    with pytest.raises(InputError, match=r"no flows in it \(fields.json is missing\)"):
+        open_fields(tmp_path, [0, 0])
+
+
+def test_prepare_writes_flows_of_every_class(annotations, run_script):
+    annotations.three_splits()
+    flows = annotations.folder / "flows"
+    arguments = (
+        *("-i", annotations.masks, "-c", annotations.images, "-o", annotations.out),
+        *("--flows_dir", flows, "--cell_diameter", 30),
+    )
+    code, _, err = run_script("prepare_data", *arguments)
+    assert code == 0, err
+    made = sorted(str(path.parent.relative_to(flows)) for path in flows.rglob("fields.json"))
+    assert made == [
+        f"{name}/{split}" for name in ("Unidentified", "all", "fed", "unfed")
+        for split in ("train", "valid")
+    ]  # fmt: skip
+    check_source(flows / "fed" / "train", load_pairs(annotations.out / "fed" / "train"))
+    assert run_script("prepare_data", *arguments)[0] == 2  # nothing is overwritten

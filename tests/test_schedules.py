@@ -1,0 +1,55 @@
+"""Schedules: Cellpose's own, and the others where they should be high and low."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellular.schedules import cellpose_rates, learning_rates
+
+
+@pytest.mark.parametrize("n_epochs", [1, 9, 10, 40, 100, 101, 300, 301, 500])
+def test_learning_rate_is_cellposes(n_epochs):
+    # Recomputed as `train_seg` does, list by list.
+    rate = 0.2
+    expected = np.append(np.linspace(0, rate, 10), rate * np.ones(max(0, n_epochs - 10)))
+    cut, every = (100, 10) if n_epochs > 300 else (50, 5)
+    if n_epochs > 100:
+        expected = expected[:-cut]
+        for _ in range(10):
+            expected = np.append(expected, expected[-1] / 2 * np.ones(every))
+    assert np.array_equal(cellpose_rates(n_epochs, rate), expected[:n_epochs])
+
+
+def test_the_first_rates_are_told_by_eye():
+    assert learning_rates("cellpose", 3, 2, 0.9).tolist() == [[0, 0], [0.1, 0.1], [0.2, 0.2]]
+    cosine = learning_rates("cosine", 10, 10, 1.0).ravel()
+    assert cosine[:2] == pytest.approx([0.05, 0.15])  # up within ten steps of a hundred
+    assert cosine[54] == pytest.approx(0.5, abs=0.02)  # half-way down
+    assert learning_rates("constant", 10, 10, 1.0).ravel()[10:].tolist() == [1.0] * 90
+
+
+def test_one_cycle_is_the_shape_of_pytorchs():
+    steps = 1000
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    ours = learning_rates("one-cycle", 10, steps // 10, 0.01).ravel()
+    assert np.abs(ours - expected).max() < 0.01 * 0.01
+
+
+@given(
+    st.sampled_from(["cellpose", "cosine", "one-cycle", "constant"]),
+    st.integers(1, 400),
+    st.integers(1, 9),
+    st.floats(1e-6, 10),
+)
+def test_every_rate_is_between_zero_and_the_highest(schedule, n_epochs, steps, rate):
+    rates = learning_rates(schedule, n_epochs, steps, rate)
+    assert rates.shape == (n_epochs, steps)
+    assert (rates >= 0).all() and (rates <= rate * (1 + 1e-12)).all()

@@ -1,0 +1,44 @@
+"""Tones: gamma correction, by eye and for all images."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellular.tones import correct, limits
+
+
+def test_by_eye():
+    ramp = np.arange(0, 101, dtype=np.uint8)[None].repeat(20, 0)  # percentiles 1 and 99: 1 and 99
+    assert limits(ramp) == (1.0, 99.0)
+    assert correct(ramp, 1.0) is ramp
+    root = correct(ramp, 0.5)[0]
+    assert root[1] == 0 and root[99] == 1
+    assert root[1 + 98 // 4] == pytest.approx(0.5, abs=0.01)  # a quarter becomes a half
+    assert root[0] == pytest.approx(-np.sqrt(1 / 98))  # below: mirrored, not cut off
+
+
+@given(
+    st.integers(0, 1000), st.integers(1, 4), st.floats(0.2, 3), st.floats(0.5, 200),
+    st.floats(-500, 500),
+)  # fmt: skip
+def test_it_does_not_depend_on_gain_or_offset_and_keeps_the_order(
+    seed, channels, gamma, gain, offset
+):
+    image = np.random.default_rng(seed).integers(0, 255, (12, 9, channels)).astype(np.float32)
+    corrected = correct(image, gamma)
+    assert corrected.shape == image.shape and corrected.dtype == np.float32
+    assert np.allclose(correct(image * gain + offset, gamma), corrected, atol=0.02)
+    for channel in range(channels):
+        order = np.argsort(image[..., channel], axis=None)
+        assert (np.diff(corrected[..., channel].ravel()[order]) >= 0).all()
+
+
+def test_each_channel_is_corrected_alone_and_a_flat_one_is_nothing():
+    random = np.random.default_rng(0)
+    image = random.integers(0, 255, (30, 40, 3), np.uint8)
+    image[..., 1] = 7
+    corrected = correct(image, 0.5)
+    for channel in range(3):
+        assert np.array_equal(corrected[..., channel], correct(image[..., channel], 0.5))
+    assert not corrected[..., 1].any()
