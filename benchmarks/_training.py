@@ -57,13 +57,10 @@ def against_train_seg(device: torch.device, crops: int, rounds: int) -> Result:
     theirs = [
         np.concatenate([labels[None].astype(np.float32), flows]) for _, labels, flows in arrays
     ]
-    seconds: list[float] = []  # of our steps alone
 
     def run_ours() -> None:
         net = weights.network(state).to(device)
-        start = time.perf_counter()
         train(net, ours, ours[:1], params, fabric=launch(device, params.precision))
-        seconds.append(time.perf_counter() - start)
 
     def run_theirs() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +89,7 @@ def against_train_seg(device: torch.device, crops: int, rounds: int) -> Result:
 
 
 def matrix_product_peak(device: torch.device, precision: str) -> float:
-    """Return the FLOP/s of a product of two 4096 x 4096 matrices, the best of five."""
+    """Return the FLOP/s of a product of two large square matrices, the best of five."""
     size = 4096 if device.type == "cpu" else 16384
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     matrix = torch.rand(size, size, device=device).to(kind)
