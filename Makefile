@@ -12,6 +12,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 	>/dev/null 2>&1; then echo $$p; break; fi; done)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BENCH ?=
+# A file of tests for each core, each computing on one thread: threads of two processes would wait
+# for one another.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --dist=loadfile
 
 $(BIN)/.installed: requirements.txt
 	@if [ -z "$(PYTHON)" ]; then \
@@ -35,10 +38,10 @@ repro: $(BIN)/.installed  ## fetch, prepare, train, evaluate: the whole pipeline
 	@python src/compare.py
 
 test: $(BIN)/.installed  ## all tests (minutes)
-	python -m pytest
+	$(PYTEST)
 
 test-fast: $(BIN)/.installed  ## the tests that take seconds
-	python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)

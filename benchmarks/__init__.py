@@ -24,6 +24,16 @@ class Result:
         return f"{told} {self.note}".rstrip()
 
 
+@dataclass(frozen=True)
+class Told:
+    """What was measured where there is no peer."""
+
+    text: str
+
+    def line(self, name: str) -> str:
+        return f"{name}: {self.text}"
+
+
 def paired(
     ours: Callable[[], object], peer: Callable[[], object], rounds: int = 5, warm_up: int = 1
 ) -> Result:

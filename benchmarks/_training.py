@@ -11,8 +11,9 @@ from cellpose.train import train_seg
 
 from benchmarks import Result, paired
 from cellular import weights
-from cellular.accelerators import choose_precision, launch
+from cellular.accelerators import launch
 from cellular.datasets import fetch_dataset
+from cellular.devices import choose_precision
 from cellular.flows import annotated, flows_of, shrunk
 from cellular.images import read_image, read_labels
 from cellular.params import TrainParams

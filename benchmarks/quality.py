@@ -21,6 +21,7 @@ import yaml
 from scipy import stats
 
 from cellular import devices
+from cellular.cells import table_of_cells
 from cellular.datasets import fetch_dataset
 from cellular.fields import load_pairs, read_pair
 from cellular.files import whole, write_json
@@ -36,7 +37,7 @@ from cellular.params import (
 )
 from cellular.preparation import process_masks
 from cellular.pretrained import pretrained_state
-from cellular.scores import IOU_THRESHOLDS, score_field
+from cellular.scores import FieldResult, summarise
 from cellular.segmentation import load_model, segment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,6 +158,6 @@ def _measure(recipe: dict, test: int, seed: int, folder: Path) -> tuple[list[flo
     (pair,) = load_pairs(prepared / "all/test")
     image, truth = read_pair(pair)
     found = segment(load_model(folder / "model", device), image, seen)
-    scores = score_field(pair.field, truth, found)
-    by_threshold = dict(zip(IOU_THRESHOLDS, scores.average_precision, strict=True))
-    return [by_threshold[0.5], by_threshold[0.75], scores.pixels["cell"]["f1"]], seconds
+    scores = summarise([FieldResult(pair.field, *table_of_cells(pair.field, truth, found))])
+    precision = scores["objects"]["average_precision"]
+    return [precision["0.5"], precision["0.75"], scores["cell"]["f1"]], seconds

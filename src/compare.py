@@ -1,19 +1,21 @@
-"""Show the scores of two models side by side, as Markdown tables."""
+"""Compare two models on the same fields: tables with the difference and its 95 % interval."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellular import cli
-from cellular.comparison import markdown
+from cellular.comparison import as_json, compare, markdown
+from cellular.files import check_new, whole, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--metrics_dir", type=Path, default=Path("metrics"), help="(default: metrics)"
-    )
+        "--metrics_dir", type=Path, default=Path("metrics"),
+        help="holds a folder for each model, as src/eval.py wrote it (default: metrics)",
+    )  # fmt: skip
     parser.add_argument(
         "--models", nargs=2, default=["pretrained", "finetuned"], metavar="MODEL",
         help="the two folders in it to compare (default: pretrained finetuned)",
@@ -22,8 +24,21 @@ def main(argv: Sequence[str] | None = None) -> str:
         "--splits", nargs="+", default=["test", "valid"], metavar="SPLIT",
         help="(default: test valid)",
     )  # fmt: skip
+    cli.add_seed(parser)
+    parser.add_argument("--output", type=Path, help="gets all differences, as JSON")
+    parser.add_argument("--table", type=Path, help="gets what is printed, as Markdown")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
     args = parser.parse_args(argv)
-    return markdown(args.metrics_dir, tuple(args.models), tuple(args.splits))
+    for path in filter(None, (args.output, args.table)):
+        check_new(path, args.force)
+    comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed)
+    if args.output is not None:
+        write_json(args.output, as_json(comparisons))
+    told = markdown(comparisons)
+    if args.table is not None:
+        with whole(args.table) as staging:
+            staging.write_text(f"{told}\n", encoding="utf-8")
+    return told
 
 
 if __name__ == "__main__":

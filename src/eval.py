@@ -1,12 +1,12 @@
-"""Score a model on prepared folders: pixels, whole cells, predicted label maps, overlays."""
+"""Score a model on prepared folders: pixels, cells, outlines, with intervals, tables, pictures."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellular import cli, devices
-from cellular.evaluation import evaluate
-from cellular.params import SegmentParams
+from cellular.evaluation import evaluate, told
+from cellular.params import Scoring, SegmentParams
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -21,18 +21,18 @@ def main(argv: Sequence[str] | None = None) -> str:
     )
     parser.add_argument("--model_path", type=Path, required=True, help="weights to score")
     parser.add_argument(
-        "--output_dir", type=Path, required=True, help="gets <name of test_dir>_eval.json"
-    )
+        "--output_dir", type=Path, required=True,
+        help="gets <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/",
+    )  # fmt: skip
     parser.add_argument(
         "--predictions_dir", type=Path, help="gets pred_<field>.png (default: output_dir/images)"
     )
     parser.add_argument(
         "--overlays_dir", type=Path, help="gets the overlays (default: output_dir/overlays)"
     )
-    parser.add_argument(
-        "--overlays", type=int, default=2, help="fields of each folder to draw (default: 2)"
-    )
+    cli.add_seed(parser)
     cli.add_parameters(parser, SegmentParams)
+    cli.add_parameters(parser, Scoring)
     parser.add_argument("--device", default="auto", help=f"{devices.HELP} (default: auto)")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
     args = parser.parse_args(argv)
@@ -41,17 +41,15 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.model_path,
         args.output_dir,
         cli.parameters(SegmentParams, args),
+        cli.parameters(Scoring, args),
         predictions_dir=args.predictions_dir,
         overlays_dir=args.overlays_dir,
-        overlays=args.overlays,
+        seed=args.seed,
         device=devices.choose(args.device),
         force=args.force,
     )
     return "\n".join(
-        f"{args.output_dir}/{name}_eval.json: AP@0.5 "
-        f"{summary['objects']['average_precision']['0.5']:.3f}, AP@0.75 "
-        f"{summary['objects']['average_precision']['0.75']:.3f}, pixel F1 of cell "
-        f"{summary['cell']['f1']:.3f} ({summary['fields']} fields)"
+        f"{args.output_dir}/{name}_eval.json: {told(summary)}"
         for name, summary in summaries.items()
     )
 

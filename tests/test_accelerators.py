@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from cellular.accelerators import choose_precision, launch
+from cellular.accelerators import launch
 from cellular.batchnorm import SyncedBatchNorm, synchronised
+from cellular.devices import choose_precision
 from cellular.errors import InputError
 from cellular.weights import new_network
 

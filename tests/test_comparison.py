@@ -1,36 +1,108 @@
-"""compare.py: two models' scores, read off their own files."""
+"""compare.py: two models on the same fields, and how sure one can be."""
 
 import json
 
-import numpy as np
+import pytest
 from conftest import ROOT
+from label_maps import row_of_cells
 
-from cellular.comparison import markdown
-from cellular.scores import score_field, summarise
+from cellular.comparison import compare, markdown
+from cellular.results import write_results
 
 
-def test_scores_stand_side_by_side(run_script, tmp_path):
-    truth = np.array([[1, 1, 0, 2]])
-    for model, predicted in (("a", [[1, 1, 0, 0]]), ("b", [[1, 1, 0, 2]])):
-        (tmp_path / model).mkdir()
-        summary = summarise([score_field("x", truth, np.array(predicted))])
-        (tmp_path / model / "test_eval.json").write_text(json.dumps(summary))
+@pytest.fixture
+def write(tmp_path):
+    def write(split: str = "test", **models) -> None:
+        for model, results in models.items():
+            write_results(tmp_path / model, split, results, seed=0)
+
+    return write
+
+
+def test_scores_stand_side_by_side_with_the_interval_of_their_difference(
+    run_script, write, tmp_path
+):
+    write(a=[row_of_cells(20, 40)], b=[row_of_cells(38, 40)])
     code, out, _ = run_script(
-        *("compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test")
+        *("compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test"),
+        *("--output", tmp_path / "comparison.json", "--table", tmp_path / "comparison.md"),
     )
+    assert (tmp_path / "comparison.md").read_text() == out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     assert code == 0
-    assert rows[0] == ["test (1 fields)", "a", "b", "difference"]
-    assert ["AP@0.5", "0.500", "1.000", "+0.500"] in rows
-    assert ["cells missed", "1", "0", "-1"] in rows
-    assert ["pixel recall of cell", "0.667", "1.000", "+0.333"] in rows
+    assert "test: b finds cells better than a: AP@0.5 0.950 against 0.500" in out
+    assert "cells of the one field resampled" in out
+    assert ["cells missed", "20", "2", "-18"] in rows
+    title, header = "test (1 field, 40 cells)", "difference (95 % interval)"
+    assert [title, "a", "b", header] in rows
+    told = json.loads((tmp_path / "comparison.json").read_text())["test"]
+    found = told["difference_by_cell"]["objects"]["average_precision"]["0.5"]
+    assert (found["a"], found["b"]) == (0.5, 0.95)
+    assert found["difference"] == pytest.approx(0.45)
+    assert 0.25 < found["low"] < 0.45 < found["high"] < 0.65
+    assert told["counts"]["found"] == {"a": 20, "b": 38, "difference": 18}
+    assert f"({found['low']:+.3f} to {found['high']:+.3f})" in out
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        (20, 21, "no difference between b and a could be shown"),
+        (21, 21, "no difference between b and a could be shown"),
+        (38, 20, "b finds cells worse than a"),
+    ],
+)
+def test_the_sentence_claims_no_more_than_the_interval(write, tmp_path, first, second, told):
+    write(a=[row_of_cells(first, 40)], b=[row_of_cells(second, 40)])
+    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
+    assert told in comparison.sentence
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"), [(2, "2 fields are too few to say"), (6, "b finds cells better than a")]
+)
+def test_several_fields_are_resampled_as_wholes(write, tmp_path, fields, told):
+    names = [f"field_{number}" for number in range(fields)]
+    write(
+        a=[row_of_cells(5, 10, name) for name in names],
+        b=[row_of_cells(8, 10, name) for name in names],
+    )
+    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
+    assert "fields resampled" in comparison.sentence and told in comparison.sentence
+    assert comparison.scores["objects", "recall"].interval == pytest.approx((0.3, 0.3))
+
+
+def test_scores_are_compared_on_the_fields_where_both_have_them(write, tmp_path):
+    write(
+        a=[row_of_cells(2, 4, "x"), row_of_cells(0, 4, "y")],
+        b=[row_of_cells(4, 4, "x"), row_of_cells(1, 4, "y", invented=1)],
+    )
+    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
+    precision = comparison.scores["objects", "precision"]  # a found nothing in y
+    assert (precision.first, precision.second, precision.difference) == (1, 1, 0)
+
+
+def test_without_any_cell_nothing_is_claimed(write, tmp_path):
+    write(a=[row_of_cells(0, 0)], b=[row_of_cells(0, 0)])
+    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
+    assert "nothing can be said" in comparison.sentence
+    assert markdown([comparison])
+    json.dumps(comparison.as_json(), allow_nan=False)
+
+
+def test_models_that_saw_different_cells_are_not_compared(run_script, write, tmp_path):
+    write(a=[row_of_cells(5, 10)], b=[row_of_cells(5, 11)])
+    code, _, err = run_script(
+        "compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test"
+    )
+    assert code == 2 and "scored on different cells of test" in err
 
 
 def test_what_is_not_there_is_told(run_script, tmp_path):
     code, _, err = run_script("compare", "--metrics_dir", tmp_path)
-    assert code == 2 and "test_eval.json: not there; run the pipeline" in err
+    assert code == 2 and "test_fields.csv: not there; run the pipeline" in err
 
 
 def test_the_readme_shows_the_committed_scores():
-    table = markdown(ROOT / "metrics", ("pretrained", "finetuned"), ("test", "valid"))
+    table = markdown(compare(ROOT / "metrics", ("pretrained", "finetuned"), ["test"]))
     assert table in (ROOT / "README.md").read_text(), "python src/compare.py gives the new table"

@@ -5,19 +5,16 @@ import shutil
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 from cellpose.metrics import average_precision
-from cellpose.models import CellposeModel
 from conftest import write_png
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from cellular.fields import check_pairs, read_pair
+from cellular.cells import table_of_cells
 from cellular.images import read_image, read_labels, write_labels
-from cellular.overlays import FOUND, GREYS, INVENTED, MISSED, draw
-from cellular.params import SegmentParams
-from cellular.segmentation import load_model, segment
+from cellular.overlays import CELL, COLOURS, GREYS, INDEX, LINE, crops, draw, worst
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 
@@ -83,34 +80,20 @@ def test_the_result_is_what_sklearn_and_cellpose_say_of_the_masks_it_wrote(
         assert result["average"][name] == pytest.approx(np.mean(means), abs=1e-12)
     dense = [np.unique(truth, return_inverse=True)[1].reshape(truth.shape) for truth in truths]
     expected, tp, fp, fn = average_precision(dense[:2], predictions[:2])
-    found = result["objects"]
+    found = result["objects"]["average_precision"]
     for index, threshold in enumerate(("0.5", "0.75", "0.9")):
-        assert found["average_precision"][threshold] == pytest.approx(
-            np.mean([*expected[:, index], 1.0]), abs=1e-7
-        )
-        for name, counts in (("tp", tp), ("fp", fp), ("fn", fn)):
-            assert found[name][threshold] == counts[:, index].sum()
-
-
-@pytest.mark.parametrize("resample", [False, True])
-@pytest.mark.parametrize("channels", [[0, 0], [2, 1]])
-def test_masks_are_those_of_a_plain_cellpose_model(real, pretrained, resample, channels):
-    cpu = torch.device("cpu")
-    pair = check_pairs(real)[0]
-    params = SegmentParams(diameter=121, resample=resample, channels=channels)
-    ours = segment(load_model(pretrained, cpu), read_pair(pair)[0], params)
-    plain = CellposeModel(pretrained_model=str(pretrained), device=cpu)
-    image = cv2.imread(str(pair.image))[..., ::-1]
-    theirs = plain.eval(image, channels=channels, diameter=121, resample=resample)[0]
-    assert ours.max() > 5
-    assert np.array_equal(ours, theirs)
-
-
-def test_the_stored_diameter_is_used_when_none_is_given(real, pretrained):
-    model = load_model(pretrained, torch.device("cpu"))
-    image = read_pair(check_pairs(real)[0])[0][:256, :256]
-    by_default = segment(model, image, SegmentParams())
-    assert np.array_equal(by_default, segment(model, image, SegmentParams(diameter=30)))
+        # of the field without a cell, in which none is found, it is not defined
+        assert found[threshold] == pytest.approx(np.mean(expected[:, index]), abs=1e-7)
+    counts = result["counts"]
+    assert counts["found"] == tp[:, 0].sum()
+    assert counts["predictions"] == (tp + fp)[:, 0].sum()
+    assert counts["cells"] == (tp + fn)[:, 0].sum()
+    assert result["interval_by_field"]["objects"]["average_precision"]["0.5"].keys() == {
+        "low", "high",
+    }  # fmt: skip
+    cells = pd.read_csv(tmp_path / "out" / "test_cells.csv")
+    assert (cells["outcome"] == "found").sum() == counts["found"]
+    assert set(cells["field"]) == {"a", "b"}
 
 
 def test_results_can_go_where_the_pipeline_wants_them(evaluate, tmp_path):
@@ -120,20 +103,109 @@ def test_results_can_go_where_the_pipeline_wants_them(evaluate, tmp_path):
     )
     assert code == 0
     assert len(list((tmp_path / "p").iterdir())) == 3
-    assert [path.name for path in (tmp_path / "o").iterdir()] == ["test_a.png"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_eval.json"]
+    ap = pd.read_csv(tmp_path / "out" / "test_fields.csv", index_col="field")
+    worst = ap["objects.average_precision.0.5"].idxmin()
+    drawn = {str(path.relative_to(tmp_path / "o")) for path in (tmp_path / "o").rglob("*.png")}
+    assert drawn == {f"test/{worst}.png", "test_worst_cells.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "test_eval.json", "test_fields.csv", "test_cells.csv", "curves",
+    }  # fmt: skip
 
 
-def test_overlay_shows_found_missed_and_invented():
-    truth, predicted = np.zeros((2, 60, 60), np.uint16)
-    truth[5:20, 5:20], truth[40:55, 5:20] = 1, 2
-    predicted[5:20, 5:20], predicted[5:20, 40:55] = 1, 2
-    picture = draw(np.zeros((60, 60), np.uint8), truth, predicted)
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--predictions_dir", "x", "--overlays_dir", "x"], "would be lost"),
+        (["--predictions_dir", "x/y", "--overlays_dir", "x"], "would be lost"),
+        (["--predictions_dir", "out"], "would be lost"),
+        (["--seed", "-1"], "expected a whole number from 0 on, found '-1'"),
+    ],
+)
+def test_outputs_do_not_replace_one_another(evaluate, tmp_path, arguments, told):
+    given = [str(tmp_path / word) if word[0] in "xo" else word for word in arguments]
+    code, out, err = evaluate(*given)
+    assert (code, out) == (2, "") and told in err
+    assert not list(tmp_path.glob("[!.]*"))
+
+
+def test_the_same_command_gives_the_same_bytes(evaluate, tmp_path):
+    contents = []
+    for _ in range(2):
+        assert evaluate("--force")[0] == 0
+        files = sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
+        contents.append([path.read_bytes() for path in files])
+    assert len(contents[0]) > 8 and contents[0] == contents[1]
+
+
+def test_excluded_cells_are_background_or_ignored(evaluate, real, tmp_path):
+    # Of field a, half of the annotated cells become cells of an excluded class.
+    folder = tmp_path / "some" / "test"
+    shutil.copytree(real, folder)
+    labels = read_labels(folder / "a_masks.png")
+    kept = labels % 2 == 0
+    write_labels(folder / "a_masks.png", np.where(kept, labels, 0).astype(np.uint16))
+    write_labels(folder / "a_excluded.png", np.where(kept, 0, labels).astype(np.uint16))
+    told = {}
+    for choice in ("background", "ignore"):
+        assert evaluate("--force", "--excluded", choice, test_dir=folder)[0] == 0
+        told[choice] = json.loads((tmp_path / "out" / "test_eval.json").read_text())
+    ignored, background = told["ignore"], told["background"]
+    assert ignored["counts"]["cells"] == background["counts"]["cells"]
+    assert ignored["counts"]["ignored"] > 0 == background["counts"]["ignored"]
+    assert ignored["objects"]["precision"] > background["objects"]["precision"]
+    assert ignored["cell"]["precision"] > background["cell"]["precision"]
+    assert ignored["objects"]["recall"] >= background["objects"]["recall"]
+
+
+def test_classes_are_told_apart_where_they_are_known(evaluate, real, tmp_path):
+    folder = tmp_path / "some" / "test"
+    shutil.copytree(real, folder)
+    for field in ("a", "b"):
+        labels = np.unique(read_labels(folder / f"{field}_masks.png"))[1:]
+        lines = [f"{label},{'fed' if label % 2 else 'unfed'}" for label in labels]
+        (folder / f"{field}_classes.csv").write_text("\n".join(["label,class", *lines]) + "\n")
+    assert evaluate(test_dir=folder)[0] == 0
+    result = json.loads((tmp_path / "out" / "test_eval.json").read_text())
+    by_class = result["groups"]["class"]
+    assert by_class.keys() == {"fed", "unfed"}
+    assert sum(of["cells"] for of in by_class.values()) == result["counts"]["cells"]
+    assert sum(of["found"] for of in by_class.values()) == result["counts"]["found"]
+
+
+def test_an_overlay_shows_what_became_of_every_cell():
+    truth, predicted = np.zeros((2, 90, 90), np.uint16)
+    truth[5:20, 5:20], truth[40:55, 5:20] = 1, 2  # found, missed
+    truth[65:80, 5:17], truth[65:80, 17:29] = 3, 4  # merged
+    truth[65:75, 40:70] = 5  # split
+    predicted[5:20, 5:20], predicted[5:20, 40:55] = 1, 2  # found, invented
+    predicted[65:82, 5:29] = 3
+    predicted[65:75, 40:50], predicted[65:75, 50:60], predicted[65:75, 60:70] = 4, 5, 6
+    cells, _ = table_of_cells("x", truth, predicted)
+    picture = draw(np.zeros((90, 90), np.uint8), truth, predicted, cells)
     assert isinstance(picture, Image.Image)
     indices, palette = np.asarray(picture), np.array(picture.getpalette()).reshape(-1, 3)
-    for (y, x), colour in (((5, 10), FOUND), ((40, 10), MISSED), ((5, 50), INVENTED)):
-        assert tuple(palette[indices[y, x]]) == colour
+    for (y, x), outcome in (
+        ((5, 10), "found"), ((40, 10), "missed"), ((5, 50), "invented"), ((65, 10), "merged"),
+        ((65, 45), "split"),
+    ):  # fmt: skip
+        assert tuple(palette[indices[y, x]]) == COLOURS[outcome], outcome
     assert indices[12, 12] < GREYS
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
+def test_the_worst_cells_come_first_and_whole_even_at_the_frame():
+    truth, predicted = np.zeros((2, 90, 90), np.uint16)
+    truth[0:20, 0:20], truth[40:50, 40:50], truth[70:80, 70:80] = 1, 2, 3
+    predicted[40:48, 40:50], predicted[70:80, 70:80], predicted[60:75, 5:20] = 1, 2, 3
+    cells, _ = table_of_cells("x", truth, predicted)
+    chosen = worst(cells, 3)
+    assert chosen["outcome"].tolist() == ["missed", "invented", "found"]
+    assert chosen["iou"].tolist()[2] == 0.8
+    shown = crops(np.zeros((90, 90, 3), np.uint8), truth, predicted, chosen)
+    for crop, name in zip(shown, ("missed", "invented", "found"), strict=True):
+        assert crop.shape == (CELL + 2 * LINE, CELL)
+        assert INDEX[name] in crop[:CELL]
+    assert worst(cells, 0).empty and len(worst(cells, 99)) == 4
 
 
 def no_model(folder, weights_file):
@@ -161,10 +233,28 @@ def image_alone(folder, weights_file):
     return {"test_dir": folder / "test"}, "no label map b_masks"
 
 
+def faults_in_two_folders(folder, weights_file):
+    shutil.copytree(folder / "test", folder / "valid")
+    for name in ("test", "valid"):
+        (folder / name / "b_masks.png").unlink()
+    arguments = ["--test_dir", folder / "test", folder / "valid"]
+    return {"arguments": arguments}, f"{folder / 'valid' / 'b.png'}: no label map b_masks"
+
+
 def image_cut_short(folder, weights_file):
     path = folder / "test" / "b.png"
     path.write_bytes(path.read_bytes()[:-500])
     return {"test_dir": folder / "test"}, "b.png: no readable image, or cut short"
+
+
+def classes_of_other_cells(folder, weights_file):
+    (folder / "test" / "a_classes.csv").write_text("label,class\n1,fed\n")
+    return {"test_dir": folder / "test"}, "a_classes.csv: 1 rows for the"
+
+
+def excluded_of_another_size(folder, weights_file):
+    write_labels(folder / "test" / "a_excluded.png", np.ones((5, 5), np.uint16))
+    return {"test_dir": folder / "test"}, "masks and image of a field must be of one size"
 
 
 def no_device(folder, weights_file):
@@ -179,7 +269,10 @@ def no_device(folder, weights_file):
         model_cut_short,
         no_folder,
         image_alone,
+        faults_in_two_folders,
         image_cut_short,
+        classes_of_other_cells,
+        excluded_of_another_size,
         no_device,
     ],
 )

@@ -5,7 +5,16 @@ import pytest
 from conftest import write_png
 
 from cellular.errors import InputError
-from cellular.fields import check_pairs, find_images, load_pairs, split_data
+from cellular.fields import (
+    check_pairs,
+    find_images,
+    load_pairs,
+    origin,
+    read_classes,
+    read_excluded,
+    split_data,
+)
+from cellular.images import write_labels
 
 LABELS = np.array([[0, 1], [2, 2]], np.uint16)
 
@@ -62,3 +71,38 @@ def test_a_missing_or_empty_folder_is_told(tmp_path):
         load_pairs(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no image with masks"):
         load_pairs(tmp_path)
+
+
+def test_time_point_and_well_are_in_the_names_of_the_data_set():
+    assert origin("Timepoint_001_220518-ST_C03_s3") == {"timepoint": "001", "well": "C03"}
+    assert origin("Timepoint_012_220518-ST_N11_s10") == {"timepoint": "012", "well": "N11"}
+    for other in ("my_image", "Timepoint_001", "Timepoint_001_220518-ST_C03_s3_left"):
+        assert origin(other) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("number,class\n1,fed\n", "expected UTF-8 with the columns label and class"),
+        ("label,class\none,fed\n", "a number in each label"),
+        ("label,class\n1,fed\n", "1 rows for the 2 labels"),
+        ("label,class\n1,fed\n2,fed\n2,fed\n", "3 rows for the 2 labels"),
+    ],
+)
+def test_a_table_of_classes_names_every_label_once(tmp_path, table, told):
+    write_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+    write_labels(tmp_path / "a_masks.png", LABELS)
+    (tmp_path / "a_classes.csv").write_text(table)
+    with pytest.raises(InputError, match=told):
+        check_pairs(tmp_path)
+    (tmp_path / "a_classes.csv").write_text("label,class\n2,unfed\n1,fed\n")
+    assert read_classes(check_pairs(tmp_path)[0]) == ["fed", "unfed"]
+
+
+def test_what_lies_beside_an_image_is_no_image(tmp_path):
+    for name in ("a", "a_masks", "a_excluded"):
+        write_labels(tmp_path / f"{name}.png", LABELS)
+    (pair,) = load_pairs(tmp_path)
+    assert (pair.image.name, pair.excluded.name) == ("a.png", "a_excluded.png")
+    # what is annotated is not excluded, whatever the other map says
+    assert not read_excluded(pair, LABELS)[LABELS > 0].any()

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from conftest import coloured, disc, write_png
 
+from cellular.fields import load_pairs, read_classes, read_excluded
 from cellular.images import read_labels
 from cellular.preparation import copy_corresponding_files, create_directory, load_mask_images
 
@@ -48,6 +49,36 @@ def test_all_has_exactly_the_objects_of_all_classes_but_the_excluded(annotations
         for class_name in ("all", "fed", "unfed", "Unidentified"):
             copy = annotations.out / class_name / split / f"{field}.png"
             assert copy.read_bytes() == (annotations.images / f"{field}.png").read_bytes()
+
+
+def test_classes_and_excluded_cells_are_told_beside_the_label_map(annotations, prepare):
+    annotations.three_splits()
+    # A later object hides one of fed's wholly: it has no label, and so no class.
+    hidden = disc(12, 12)
+    annotations.object(TEST, "fed", "cell_9", hidden)
+    annotations.object(TEST, "unfed", "cell_9", hidden)
+    assert prepare()[0] == 0
+    folder = annotations.out / "all" / "test"
+    (pair,) = load_pairs(folder)
+    assert pair.field == TEST
+    assert read_classes(pair) == ["fed"] * 5 + ["unfed"] * 6
+    excluded = read_excluded(pair, read_labels(pair.labels))
+    masks = load_mask_images(annotations.masks / TEST / "Unidentified")
+    assert (excluded == (masks[0] | masks[1])).all()
+    (pair,) = load_pairs(annotations.out / "unfed" / "test")
+    assert set(read_classes(pair)) == {"unfed"} and pair.excluded is not None
+    (pair,) = load_pairs(annotations.out / "Unidentified" / "test")
+    assert pair.excluded is None
+
+
+def test_label_maps_without_classes_have_neither(annotations, prepare):
+    annotations.three_splits()
+    for field in (TRAIN, VALID, TEST):
+        shutil.rmtree(annotations.masks / field)
+        tifffile.imwrite(annotations.masks / f"{field}.tif", disc(30, 30).astype(np.uint16))
+    assert prepare()[0] == 0
+    (pair,) = load_pairs(annotations.out / "all" / "test")
+    assert read_classes(pair) is None and read_excluded(pair, read_labels(pair.labels)) is None
 
 
 def test_exclusion_is_the_users(annotations, prepare):

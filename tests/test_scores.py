@@ -1,26 +1,20 @@
-"""Scores against scikit-learn, Cellpose, and counting by hand."""
+"""Scores against brute force, Cellpose, scikit-learn, and counting by hand."""
 
+import json
+import math
 import warnings
 
 import numpy as np
 import pytest
-from cellpose.metrics import average_precision
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+import reference
+from cellpose.metrics import aggregated_jaccard_index, average_precision
+from hypothesis import given, settings
+from label_maps import pairs, scored
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from cellular.masks import relabel
-from cellular.scores import overlaps, pixel_scores, score_field, summarise
+from cellular.groups import groups
+from cellular.scores import IOU_THRESHOLDS, scores_of, summarise, table_of_scores
 
-label_maps = arrays(
-    np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 5)
-)
-pairs = label_maps.flatmap(
-    lambda truth: st.tuples(
-        st.just(truth), arrays(np.uint16, truth.shape, elements=st.integers(0, 5))
-    )
-)
 SKLEARN = {
     "precision": precision_score,
     "recall": recall_score,
@@ -29,86 +23,218 @@ SKLEARN = {
 }
 
 
+def scores(truth, predicted, **known) -> dict:
+    """Return the scores of one field by place, without those that are not defined."""
+    found = scores_of(scored(truth, predicted, **known).totals())
+    return {place: float(value) for place, value in found.items() if not np.isnan(value)}
+
+
+@settings(max_examples=400)
 @given(pairs)
 def test_pixel_scores_are_those_of_sklearn(pair):
-    truth, predicted = pair
-    scores = pixel_scores(truth, predicted)
+    found = scores(*pair)
+    truth, predicted = ((labels > 0).ravel() for labels in pair)
     for name, score in SKLEARN.items():
         by_class = [
-            score((truth > 0).ravel(), (predicted > 0).ravel(), pos_label=label, zero_division=0)
-            for label in (False, True)
+            score(truth, predicted, pos_label=label, zero_division=0) for label in (False, True)
         ]
-        expected = {"background": by_class[0], "cell": by_class[1], "average": np.mean(by_class)}
-        for kind, value in expected.items():
-            assert scores[kind][name] == pytest.approx(value, abs=1e-12)
+        assert found["background", name] == pytest.approx(by_class[0], abs=1e-12)
+        assert found["cell", name] == pytest.approx(by_class[1], abs=1e-12)
+        assert found["average", name] == pytest.approx(np.mean(by_class), abs=1e-12)
 
 
+@settings(max_examples=400)
 @given(pairs)
 def test_average_precision_is_that_of_cellpose(pair):
-    truth, predicted = relabel(pair[0]), relabel(pair[1])
-    score = score_field("x", *pair)
-    if not truth.any() and not predicted.any():
-        assert score.average_precision == (1, 1, 1)
+    if not pair[0].any() and not pair[1].any():
         return
-    ap, tp, fp, fn = average_precision(truth, predicted, threshold=[0.5, 0.75, 0.9])
-    assert score.average_precision == tuple(ap.tolist())
-    assert (score.tp, score.fp, score.fn) == (tuple(tp), tuple(fp), tuple(fn))
+    found = scores(*pair)
+    with np.errstate(invalid="ignore"):
+        theirs = average_precision(*pair, threshold=list(IOU_THRESHOLDS))[0]
+    for threshold, value in zip(IOU_THRESHOLDS, theirs, strict=True):
+        ours = found["objects", "average_precision", f"{threshold:g}"]
+        assert ours == pytest.approx(value, abs=1e-6)
+    assert found["objects", "average_precision", "mean"] == pytest.approx(np.mean(theirs), abs=1e-6)
 
 
+@settings(max_examples=400)
 @given(pairs)
-def test_overlaps_are_those_of_counting_each_pair(pair):
-    truth, predicted = relabel(pair[0]), relabel(pair[1])
-    ious = overlaps(truth, predicted)
-    assert ious.shape == (truth.max(), predicted.max())
-    for i, j in np.ndindex(ious.shape):
-        a, b = truth == i + 1, predicted == j + 1
-        assert ious[i, j] == (a & b).sum() / (a | b).sum()
+def test_aggregated_jaccard_is_that_of_cellpose_for_one_of_the_best_matchings(pair):
+    truth, predicted = pair
+    found = scores(*pair).get(("objects", "aggregated_jaccard"))
+    union = np.count_nonzero((truth > 0) | (predicted > 0))
+    if not union:
+        assert found is None
+        return
+    true, guess = reference.cells_of(truth), reference.cells_of(predicted)
+    best = reference.best_matchings(true, guess)
+    possible = [
+        sum(len(true[t] & guess[p]) for t, p in pairing.items()) / union for pairing in best
+    ]
+    assert any(found == pytest.approx(value, abs=1e-12) for value in possible)
+    if len(best) == 1 and truth.any() and predicted.any():
+        with np.errstate(invalid="ignore"):
+            assert found == pytest.approx(aggregated_jaccard_index([truth], [predicted])[0])
+
+
+@settings(max_examples=1000)
+@given(pairs)
+def test_scores_of_cells_are_those_of_brute_force(pair):
+    truth, predicted = pair
+    found = scores(*pair)
+    true, guess = reference.cells_of(truth), reference.cells_of(predicted)
+    n, m = len(true), len(guess)
+    # Of equally good matchings, any: cells found and their IoU are the same in all of them.
+    matching = reference.best_matchings(true, guess)[0]
+    ious = {t: reference.iou(true[t], guess[p]) for t, p in matching.items()}
+    ious = {t: value for t, value in ious.items() if value >= 0.5}
+    tp = len(ious)
+    expected = {
+        ("objects", "precision"): tp / m if m else None,
+        ("objects", "recall"): tp / n if n else None,
+        ("objects", "f1"): 2 * tp / (n + m) if n + m else None,
+        ("objects", "mean_iou"): math.fsum(ious.values()) / tp if tp else None,
+        # Kirillov et al.: sum of IoU / (TP + FP / 2 + FN / 2)
+        ("objects", "panoptic_quality"): (
+            math.fsum(ious.values()) / (tp + (m - tp) / 2 + (n - tp) / 2) if n + m else None
+        ),
+        ("count_error", "cells"): m - n,
+        ("count_error", "relative"): (m - n) / n if n else None,
+        ("objects", "boundary_f1", "2px"): reference.boundary_f1(truth, predicted, 2.0),
+    }
+    if n:
+        areas = [len(cell) for cell in true.values()]
+        part = 0.02 * np.median(np.sqrt(4 * np.array(areas) / np.pi))
+        place = ("objects", "boundary_f1", "2pct")
+        expected[place] = reference.boundary_f1(truth, predicted, part)
+    for place, value in expected.items():
+        assert found.get(place) == (value if value is None else pytest.approx(value, abs=1e-9))
+    if tp and len(reference.best_matchings(true, guess)) == 1:
+        diameters = [
+            [2 * math.sqrt(len(cell) / math.pi) for cell in (true[t], guess[matching[t]])]
+            for t in ious
+        ]
+        errors = [b - a for a, b in diameters]
+        assert found["diameter_error", "px"] == pytest.approx(np.mean(errors), abs=1e-9)
+        assert found["diameter_error", "absolute_px"] == pytest.approx(np.mean(np.abs(errors)))
+        relative = np.mean([(b - a) / a for a, b in diameters])
+        assert found["diameter_error", "relative"] == pytest.approx(relative, abs=1e-9)
+
+
+@settings(max_examples=300)
+@given(pairs)
+def test_every_cell_is_counted_once_and_every_figure_is_finite(pair):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = scored(*pair)
+        summary = summarise([result])
+        by_group = groups([result])
+    counts = summary["counts"]
+    assert counts["cells"] == pair[0].max() and counts["predictions"] == pair[1].max()
+    assert counts["cells"] == sum(counts[k] for k in ("found", "merged", "split", "missed"))
+    assert counts["predictions"] == sum(counts[k] for k in ("found", "merging", "part", "invented"))
+    units, rest = result.units()
+    assert len(units) == counts["cells"]
+    assert np.allclose(units.sum(axis=0) + rest, result.totals())
+    for kind, of in by_group.items():
+        assert sum(group["cells"] for group in of.values()) == counts["cells"], kind
+        assert sum(group["found"] for group in of.values()) == counts["found"], kind
+    json.dumps([summary, by_group], allow_nan=False)
 
 
 def test_counted_by_hand():
     #  two true cells of 2 px; one is found, of the other half, and one is invented
-    truth = np.array([[1, 1, 0, 2, 2, 0, 0]], np.uint16)
-    predicted = np.array([[1, 1, 0, 2, 0, 0, 3]], np.uint16)
-    score = score_field("x", truth, predicted)
-    assert score.tp == (2, 1, 1)
-    assert score.fp == (1, 2, 2)
-    assert score.fn == (0, 1, 1)
-    assert score.average_precision == pytest.approx((2 / 3, 1 / 4, 1 / 4))
-    assert score.pixels["cell"] == pytest.approx(
-        {"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "jaccard": 3 / 5}
+    found = scores([[1, 1, 0, 2, 2, 0, 0]], [[1, 1, 0, 2, 0, 0, 3]])
+    assert found["objects", "average_precision", "0.5"] == pytest.approx(2 / 3)
+    assert found["objects", "average_precision", "0.55"] == pytest.approx(1 / 4)
+    # stardist's matching at 0.5: tp 2, fp 1, fn 0; sum of IoU 1.5
+    assert found["objects", "precision"] == pytest.approx(2 / 3)
+    assert found["objects", "recall"] == 1
+    assert found["objects", "f1"] == pytest.approx(4 / 5)
+    assert found["objects", "panoptic_quality"] == pytest.approx(1.5 / 2.5)
+    assert found["objects", "mean_iou"] == pytest.approx(0.75)
+    assert found["objects", "aggregated_jaccard"] == pytest.approx(3 / 5)
+    assert found["cell", "f1"] == pytest.approx(3 / 4)
+    assert found["background", "precision"] == pytest.approx(2 / 3)
+    assert found["count_error", "cells"] == 1
+    assert found["diameter_error", "px"] == pytest.approx(
+        (math.sqrt(4 / math.pi) - math.sqrt(8 / math.pi)) / 2
     )
-    assert score.pixels["background"]["precision"] == pytest.approx(2 / 3)
 
 
-NOTHING, EVERYTHING = np.zeros((4, 4), np.uint16), np.ones((4, 4), np.uint16)
+TRUTH = np.kron(np.arange(1, 10).reshape(3, 3), np.pad(np.ones((8, 8), int), 2)).astype(np.uint16)
+MODELS = {
+    "finds nothing": np.zeros_like(TRUTH),
+    "all one cell": np.ones_like(TRUTH),
+    "perfect": TRUTH,
+    "perfect, other numbers": np.where(TRUTH, 10 - TRUTH.astype(int), 0).astype(np.uint16),
+}
+RIGHT = {
+    "finds nothing": {"ap": 0, "aji": 0, "pixel_recall": 0, "missed": 9, "merged": 0},
+    # one prediction of 36 x 36 pixels, matched to one of the cells of 8 x 8
+    "all one cell": {"ap": 0, "aji": 64 / 1296, "pixel_recall": 1, "missed": 0, "merged": 9},
+    "perfect": {"ap": 1, "aji": 1, "pixel_recall": 1, "missed": 0, "merged": 0},
+}
 
 
-@pytest.mark.parametrize("truth", [NOTHING, EVERYTHING])
-@pytest.mark.parametrize("predicted", [NOTHING, EVERYTHING])
-def test_no_cell_or_nothing_but_cells_has_defined_scores(truth, predicted):
+@pytest.mark.parametrize("model", MODELS)
+def test_models_that_are_all_wrong_or_all_right(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        score = score_field("x", truth, predicted)
-    values = [value for kind in score.pixels.values() for value in kind.values()]
-    assert np.isfinite([*values, *score.average_precision]).all()
-    assert (score.average_precision[0] == 1) == np.array_equal(truth, predicted)
+        summary = summarise([scored(TRUTH, MODELS[model])])
+    right = RIGHT[model.partition(",")[0]]
+    objects, counts = summary["objects"], summary["counts"]
+    assert set(objects["average_precision"].values()) == {right["ap"]}
+    assert objects["recall"] == right["ap"]
+    assert objects["aggregated_jaccard"] == pytest.approx(right["aji"])
+    assert summary["cell"]["recall"] == right["pixel_recall"]
+    assert (counts["missed"], counts["merged"]) == (right["missed"], right["merged"])
+    if right["ap"]:
+        assert objects["boundary_f1"] == {"2px": 1, "2pct": 1}
+        assert objects["panoptic_quality"] == objects["mean_iou"] == 1
+        assert summary["diameter_error"] == {"px": 0, "absolute_px": 0, "relative": 0}
+    else:
+        assert objects["boundary_f1"] == {"2px": 0, "2pct": 0}
+        assert objects["panoptic_quality"] == objects["f1"] == 0
+        assert "mean_iou" not in objects and "diameter_error" not in summary
+    assert ("precision" in objects) == (model != "finds nothing")
+    json.dumps(summary, allow_nan=False)
 
 
-def test_gaps_in_the_numbers_are_no_missed_cells():
-    truth = np.array([[9, 0, 4]], np.uint16)
-    assert score_field("x", truth, truth).fn == (0, 0, 0)
+def test_of_a_field_without_cells_nothing_is_known_unless_some_are_invented():
+    empty = np.zeros((4, 4), int)
+    nothing = scores(empty, empty)
+    assert {place[0] for place in nothing} == {"background", "cell", "average", "count_error"}
+    assert nothing["background", "f1"] == 1
+    invented = scores(empty, TRUTH[:4, :4])
+    assert invented["objects", "average_precision", "0.5"] == 0
+    assert ("objects", "recall") not in invented
 
 
-def test_a_split_is_the_mean_over_its_fields():
-    perfect = score_field("a", np.array([[1, 0]]), np.array([[1, 0]]))
-    missed = score_field("b", np.array([[1, 2]]), np.array([[0, 0]]))
-    summary = summarise([perfect, missed])
-    assert summary["cell"]["f1"] == 0.5
-    assert summary["objects"]["average_precision"] == {"0.5": 0.5, "0.75": 0.5, "0.9": 0.5}
-    assert summary["objects"]["tp"]["0.5"] == 1 and summary["objects"]["fn"]["0.5"] == 2
-    assert summary["fields"] == 2
+def test_a_split_is_the_mean_over_the_fields_that_have_the_score():
+    perfect = scored([[1, 0]], [[1, 0]], "a")
+    missed = scored([[1, 2]], [[0, 0]], "b")
+    empty = scored([[0, 0]], [[0, 0]], "c")
+    summary = summarise([perfect, missed, empty])
+    assert summary["cell"]["f1"] == pytest.approx(1 / 3)
+    assert summary["objects"]["average_precision"]["0.5"] == 0.5
+    assert summary["objects"]["precision"] == 1
+    assert summary["counts"]["found"] == 1 and summary["counts"]["missed"] == 2
+    assert summary["fields"] == 3
+    of_fields = table_of_scores([perfect, missed, empty])["objects", "recall"]
+    assert of_fields.tolist()[:2] == [1, 0] and np.isnan(of_fields[2])
 
 
-def test_maps_of_two_sizes_are_refused():
-    with pytest.raises(ValueError, match="differ"):
-        score_field("x", np.ones((2, 2), int), np.ones((2, 3), int))
+def test_cells_that_nobody_judged_can_be_left_out():
+    truth = np.array([[1, 1, 0, 0, 0, 0]])
+    predicted = np.array([[1, 1, 0, 2, 2, 0]])
+    void = np.array([[0, 0, 0, 1, 1, 0]], bool)
+    as_background = scores(truth, predicted)
+    ignored = scores(truth, predicted, void=void)
+    assert as_background["objects", "precision"] == 0.5
+    assert as_background["cell", "precision"] == 0.5
+    for name in ("precision", "aggregated_jaccard"):
+        assert ignored["objects", name] == 1
+    assert ignored["objects", "boundary_f1", "2px"] == 1
+    assert ignored["cell", "precision"] == ignored["background", "f1"] == 1
+    assert summarise([scored(truth, predicted, void=void)])["counts"]["ignored"] == 1

@@ -6,36 +6,9 @@ import os
 import torch
 from lightning_fabric import Fabric
 
-from cellular.errors import InputError
+from cellular.devices import choose_precision
 
 FABRIC_PRECISION = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-def choose_precision(device: torch.device, precision: str = "auto") -> str:
-    """Return the arithmetic to compute in: 32, tf32, bf16 or fp16.
-
-    Raises
-    ------
-    InputError
-        If the device does not have it.
-    """
-    if precision == "auto":
-        return "bf16" if _computes_in_bf16(device) else "32"
-    if precision in ("tf32", "fp16") and device.type == "cpu":
-        raise InputError(f"precision {precision} needs a GPU; on the CPU choose 32 or bf16")
-    if precision == "tf32" and device.type == "mps":
-        raise InputError("precision tf32 needs an NVIDIA GPU; choose 32, bf16 or fp16")
-    return precision
-
-
-def _computes_in_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 is faster on the device: not where it is only emulated."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
-    return False
 
 
 def launch(device: torch.device, precision: str = "auto") -> Fabric:
@@ -54,6 +27,7 @@ def launch(device: torch.device, precision: str = "auto") -> Fabric:
     devices = local
     if world == 1 and device.type == "cuda":
         devices = [device.index or 0]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own line tells as much
     fabric = Fabric(
         accelerator=device.type,
         devices=devices,

@@ -59,6 +59,19 @@ def add_parameters(parser: argparse.ArgumentParser, model: type[Section], **shor
         group.add_argument(*names, **options)
 
 
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of the seed that decides the resamples of intervals."""
+
+    def seed(text: str) -> int:
+        if not text.isdecimal():
+            raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
+        return int(text)
+
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="decides the resamples of intervals (default: 0)"
+    )
+
+
 def _metavar(annotation: Any) -> str:
     kinds = [annotation]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):

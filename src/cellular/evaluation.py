@@ -1,23 +1,30 @@
-"""Evaluation: a model segments prepared folders, and its masks are scored."""
+"""Evaluation: a model segments prepared folders, and its masks are scored and drawn."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
+from cellular.cells import table_of_cells
 from cellular.errors import InputError, raise_faults
-from cellular.fields import check_pairs, read_pair
-from cellular.files import check_apart, check_new, whole, write_json
-from cellular.images import write_labels
-from cellular.overlays import draw, encode
-from cellular.params import SegmentParams
-from cellular.scores import score_field, summarise
-from cellular.segmentation import load_model, segment
+from cellular.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
+from cellular.files import check_apart, check_new, whole
+from cellular.images import read_labels, write_labels
+from cellular.overlays import crops, draw, encode, sheet, worst
+from cellular.params import Scoring, SegmentParams
+from cellular.results import files_of, write_results
+from cellular.scores import FieldResult, table_of_scores
+from cellular.segmentation import load_model, segment_all
 
 log = logging.getLogger(__name__)
+
+BEHIND = 2  # fields that wait to be scored and saved while the network runs
 
 
 def evaluate(
@@ -25,23 +32,25 @@ def evaluate(
     model_path: Path,
     output_dir: Path,
     params: SegmentParams,
+    scoring: Scoring,
     *,
     predictions_dir: Path | None = None,
     overlays_dir: Path | None = None,
-    overlays: int = 2,
+    seed: int = 0,
     device: torch.device,
     force: bool = False,
 ) -> dict[str, dict]:
     """Score a model on prepared folders.
 
-    Writes `<output_dir>/<name of folder>_eval.json` for each folder; the predicted label maps to
-    `<predictions_dir>/pred_<field>.png` (default: `<output_dir>/images`), and the first `overlays`
-    fields of each folder, drawn, to `<overlays_dir>` (default: `<output_dir>/overlays`).
+    Writes for each folder the files of `cellular.results` to `output_dir`; the predicted label
+    maps to `<predictions_dir>/pred_<field>.png` (default: `<output_dir>/images`); and to
+    `overlays_dir` (default: `<output_dir>/overlays`) the worst fields, drawn,
+    `<name of folder>/<field>.png`, and the worst cells, `<name of folder>_worst_cells.png`.
 
     Returns
     -------
     dict
-        By name of folder, what `cellular.scores.summarise` returns.
+        By name of folder, what `cellular.results.write_results` returns.
 
     Raises
     ------
@@ -52,13 +61,14 @@ def evaluate(
     predictions_dir = Path(predictions_dir or output_dir / "images")
     overlays_dir = Path(overlays_dir or output_dir / "overlays")
     names = [Path(folder).resolve().name for folder in test_dirs]
-    reports = {name: output_dir / f"{name}_eval.json" for name in names}
-    if len(reports) < len(names):
+    if len(set(names)) < len(names):
         raise InputError(f"two of the folders {', '.join(names)} have one name, and so one result")
-    check_apart([predictions_dir, overlays_dir], [*test_dirs, model_path])
-    for path in (*reports.values(), predictions_dir, overlays_dir):
+    check_apart([predictions_dir], [*test_dirs, model_path, output_dir, overlays_dir])
+    check_apart([overlays_dir], [*test_dirs, model_path, output_dir, predictions_dir])
+    files = [path for name in names for path in files_of(output_dir, name).values()]
+    for path in (*files, predictions_dir, overlays_dir):
         check_new(path, force)
-    pairs = {name: check_pairs(folder) for name, folder in zip(names, test_dirs, strict=True)}
+    pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
     raise_faults(
         output_dir,
@@ -68,26 +78,108 @@ def evaluate(
     diameter = params.diameter or float(model.diam_labels)
     log.info("%s on %s, cells of %.4g pixels", model_path, device, diameter)
 
-    summaries = {}
-    with (
-        whole(predictions_dir) as predictions,
-        whole(overlays_dir) as pictures,
-        tqdm(total=len(fields), desc="evaluate", unit="field", leave=False) as bar,
-    ):
+    with whole(predictions_dir) as predictions, whole(overlays_dir) as pictures:
         predictions.mkdir()
         pictures.mkdir()
-        for name, group in pairs.items():
-            scores = []
-            for number, pair in enumerate(group):
-                image, truth = read_pair(pair)
-                predicted = segment(model, image, params)
-                write_labels(predictions / f"pred_{pair.field}.png", predicted)
-                if number < overlays:
-                    drawn = encode(draw(image, truth, predicted))
-                    (pictures / f"{name}_{pair.field}.png").write_bytes(drawn)
-                scores.append(score_field(pair.field, truth, predicted))
-                bar.update()
-            summaries[name] = summarise(scores)
-    for name, summary in summaries.items():
-        write_json(reports[name], summary)
-    return summaries
+        every = [pair for group in pairs.values() for pair in group]
+        with tqdm(total=len(every), desc="evaluate", unit="field", leave=False) as bar:
+            scored = iter(_scored(model, every, params, scoring, predictions, bar))
+            results = {name: [next(scored) for _ in group] for name, group in pairs.items()}
+            next(scored, None)  # its threads end
+        for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
+            _draw_worst(group, results[name], scoring, predictions, pictures, name)
+    return {name: write_results(output_dir, name, of, seed) for name, of in results.items()}
+
+
+def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
+    """Return the fields of folders by their names; one `InputError` tells the faults of all."""
+    pairs, faults = {}, []
+    for name, folder in zip(names, folders, strict=True):
+        try:
+            pairs[name] = check_pairs(folder)
+        except InputError as error:
+            faults.append(str(error))
+    raise_faults(" and ".join(map(str, folders)), faults)
+    return pairs
+
+
+def told(summary: dict) -> str:
+    """Return the scores of a split in one line; what is not defined is left out."""
+    objects = summary["objects"]
+    precision = objects.get("average_precision", {})
+    shown = {
+        "AP@0.5": precision.get("0.5"),
+        "AP@0.75": precision.get("0.75"),
+        "F1 of cells": objects.get("f1"),
+        "pixel F1 of cell": summary["cell"]["f1"],
+    }
+    scores = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    return ", ".join([*scores, f"{summary['fields']} fields"])
+
+
+def predicted_path(folder: Path, field: str) -> Path:
+    """Return where the predicted label map of a field lies."""
+    return folder / f"pred_{field}.png"
+
+
+def _scored(
+    model, pairs: Sequence[Pair], params, scoring, folder: Path, bar
+) -> Iterator[FieldResult]:
+    """Give the results of fields in their order; reading, network and scoring overlap."""
+    truths: deque[np.ndarray] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for pair in pairs:
+            image, truth = read_pair(pair)
+            truths.append(truth)
+            yield image
+
+    def score(pair: Pair, truth: np.ndarray, predicted: np.ndarray) -> FieldResult:
+        void = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
+        write_labels(predicted_path(folder, pair.field), predicted)
+        table, pixels = table_of_cells(
+            pair.field, truth, predicted, classes=read_classes(pair), void=void
+        )
+        bar.update()
+        return FieldResult(pair.field, table, pixels)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future] = deque()
+        for pair, predicted in zip(pairs, segment_all(model, images(), params), strict=True):
+            waiting.append(pool.submit(score, pair, truths.popleft(), predicted))
+            while waiting and (len(waiting) > BEHIND or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _draw_worst(
+    pairs: Sequence[Pair],
+    results: Sequence[FieldResult],
+    scoring: Scoring,
+    predictions: Path,
+    pictures: Path,
+    name: str,
+) -> None:
+    """Draw the fields with the lowest AP@0.5, and the worst cells of all of them."""
+    by_field = {pair.field: pair for pair in pairs}
+    cells = {result.field: result.cells for result in results}
+
+    def maps(field: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        image, truth = read_pair(by_field[field])
+        return image, truth, read_labels(predicted_path(predictions, field)).astype(np.uint16)
+
+    (pictures / name).mkdir()
+    precision = table_of_scores(results)["objects", "average_precision", "0.5"]
+    for index in np.argsort(precision, kind="stable")[: scoring.overlays]:  # NaN comes last
+        field = results[index].field
+        drawn = encode(draw(*maps(field), cells[field]))
+        (pictures / name / f"{field}.png").write_bytes(drawn)
+    if not scoring.worst_cells:
+        return
+    chosen = worst(pd.concat(list(cells.values()), ignore_index=True), scoring.worst_cells)
+    cut: dict[int, np.ndarray] = {}
+    for field, rows in chosen.groupby("field", sort=True):
+        cut |= zip(rows.index, crops(*maps(field), rows), strict=True)
+    ranked = [cut[index] for index in chosen.index]
+    (pictures / f"{name}_worst_cells.png").write_bytes(encode(sheet(ranked)))

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from cellular import weights
-from cellular.accelerators import choose_precision, launch
+from cellular.accelerators import launch
 from cellular.checkpoints import Checkpoint, code_identity, identity
+from cellular.devices import choose_precision
 from cellular.errors import InputError
 from cellular.fields import load_pairs
 from cellular.files import check_apart, check_new, whole, write_json
@@ -202,7 +203,9 @@ def _ap50(
     """Return a function that scores weights on the whole validation fields: mean AP@0.5."""
     from cellular.validation import mean_ap50  # seconds to import
 
-    seen = SegmentParams(channels=params.channels, gamma=read_index(flows)["gamma"])
+    seen = SegmentParams(
+        channels=params.channels, gamma=read_index(flows)["gamma"], precision=params.precision
+    )
 
     def score(state: weights.State) -> float:
         return mean_ap50(_with_diameter(state, diameter), valid_dir, seen, device)

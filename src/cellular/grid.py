@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PUBLISHED = ("cyto", "cyto2")
 REACHABLE = ("scellseg", "scratch")  # without Cellpose's model server: the sample's own
+SHOWN_IOU = ("0.5", "0.75", "0.9")
 MODELS = ("pretrained", "finetuned")
 ORDER = ("test", "valid", "train")  # of the table: what counts first
 
@@ -137,10 +138,8 @@ def _rows(root: Path, experiment: str, weights: str) -> list[dict[str, Any]]:
             # average precision the word would mislead.
             for kind, told in (("cell", "cell"), ("average", "mean")):
                 row |= {f"{told} {score}": value for score, value in result[kind].items()}
-            row |= {
-                f"AP@{threshold}": value
-                for threshold, value in result["objects"]["average_precision"].items()
-            }
+            precisions = result["objects"].get("average_precision", {})
+            row |= {f"AP@{threshold}": precisions.get(threshold) for threshold in SHOWN_IOU}
             rows.append(row | {"experiment": experiment})
     return rows
 

@@ -13,7 +13,15 @@ from natsort import natsorted
 from tqdm import tqdm
 
 from cellular.errors import InputError, raise_faults
-from cellular.fields import MASKS, SPLITS, find_images, split_data
+from cellular.fields import (
+    CLASSES,
+    EXCLUDED,
+    MASKS,
+    SPLITS,
+    find_images,
+    split_data,
+    write_classes,
+)
 from cellular.files import check_apart, check_new, whole, write_json
 from cellular.images import (
     copy_image,
@@ -57,6 +65,15 @@ class FieldMasks:
     name: str
     label_map: Path | None = None
     classes: dict[str, list[Path]] = field(default_factory=dict)
+
+
+@dataclass
+class FieldLabels:
+    """What a field's annotation becomes: label maps by class, and what is known of their cells."""
+
+    maps: dict[str, np.ndarray]  # (H, W) uint16, of each class and of all
+    classes: list[str] | None = None  # the class of each cell of all; None: not known
+    excluded: np.ndarray | None = None  # (H, W) uint16, the cells of excluded classes together
 
 
 @dataclass
@@ -162,6 +179,9 @@ def process_masks(
 ) -> dict:
     """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
 
+    Where classes are known, `<field>_classes.csv` tells the class of each label; where cells of
+    excluded classes are there, `<field>_excluded.<format>` is their label map.
+
     `all` is the union of all classes but those of `params.exclude`. Objects are numbered 1 to n in
     natural order of class and file; where they overlap, the later one wins. The output folder
     appears when every field is in it, so no fault leaves half a data set.
@@ -265,45 +285,54 @@ def _process_field(
         except InputError as error:
             report.faults.append(str(error))
     try:
-        maps = (
-            _from_label_map(item.label_map, report)
+        found = (
+            _from_label_map(item.label_map)
             if item.label_map
             else _from_objects(item, params.exclude, report)
         )
         first = item.label_map or next(path for paths in item.classes.values() for path in paths)
         if shape is not None:
-            check_size(first, next(iter(maps.values())).shape, image, shape)
+            check_size(first, next(iter(found.maps.values())).shape, image, shape)
     except InputError as error:
         report.faults.append(str(error))
         return report
-    for class_name, labels in maps.items():
-        report.cells[class_name] = int(labels.max(initial=0))
-        if report.faults or not report.cells[class_name]:
+    for class_name, labels in found.maps.items():
+        count = report.cells[class_name] = int(labels.max(initial=0))
+        if report.faults or not count:
             continue
         folder = create_directory(output / class_name / split)
-        for suffix in params.formats:
-            write_labels(folder / f"{item.name}{MASKS}.{suffix}", labels)
+        beside = {MASKS: labels}
+        if found.excluded is not None and not _is_excluded(class_name, params.exclude):
+            beside[EXCLUDED] = found.excluded
+        for ending, content in beside.items():
+            for suffix in params.formats:
+                write_labels(folder / f"{item.name}{ending}.{suffix}", content)
+        if found.classes is not None:
+            classes = found.classes if class_name == ALL else [class_name] * count
+            write_classes(folder / f"{item.name}{CLASSES}", classes)
         if image is not None:
             copy_image(image, folder / image.name)
     return report
 
 
-def _from_label_map(path: Path, report: FieldReport) -> dict[str, np.ndarray]:
+def _is_excluded(class_name: str, exclude: Sequence[str]) -> bool:
+    return class_name.lower() in {name.lower() for name in exclude}
+
+
+def _from_label_map(path: Path) -> FieldLabels:
     labels = read_labels(path)
     check_separated(path, labels)
     labels = relabel(labels, path)
     if not labels.any():
         raise InputError(f"{path}: no object in it; remove the field, or annotate it")
-    return {ALL: labels}
+    return FieldLabels({ALL: labels})
 
 
-def _from_objects(
-    item: FieldMasks, exclude: Sequence[str], report: FieldReport
-) -> dict[str, np.ndarray]:
+def _from_objects(item: FieldMasks, exclude: Sequence[str], report: FieldReport) -> FieldLabels:
     """Return a label map for each class of a field, and for `all`; note what is lost."""
-    left_out = {name.lower() for name in exclude}
     kept: list[CellObject] = []
     kept_files: list[Path] = []
+    left_out: list[CellObject] = []
     maps: dict[str, np.ndarray] = {}
     frame: tuple[Path, tuple[int, int]] | None = None  # of the field's first mask
     for class_name, paths in item.classes.items():
@@ -324,8 +353,8 @@ def _from_objects(
         if not objects:
             continue
         maps[class_name] = relabel(label_map(objects, item.name))
-        if class_name.lower() in left_out:
-            report.excluded += len(objects)
+        if _is_excluded(class_name, exclude):
+            left_out += objects
         else:
             kept += objects
             kept_files += files
@@ -336,18 +365,19 @@ def _from_objects(
             f"{item.name}: a field without objects, all of its mask files are empty; "
             "remove the field, or annotate it"
         )
+    report.excluded = len(left_out)
+    excluded = relabel(label_map(left_out, item.name)) if left_out else None
     if not kept:
         maps[ALL] = np.zeros(frame[1], np.uint16)
-        return maps
+        return FieldLabels(maps, [], excluded)
     every = label_map(kept, item.name)
+    visible = areas(every, len(kept))
     report.overlap_pixels = int(pixels_lost([found.area for found in kept], every).sum())
-    report.hidden = [
-        f"{item.name}/{path.parent.name}/{path.name}"
-        for path, left in zip(kept_files, areas(every, len(kept)), strict=True)
-        if left == 0
-    ]
+    names = [f"{item.name}/{path.parent.name}/{path.name}" for path in kept_files]
+    report.hidden = [name for name, left in zip(names, visible, strict=True) if left == 0]
     maps[ALL] = relabel(every)
-    return maps
+    classes = [path.parent.name for path, left in zip(kept_files, visible, strict=True) if left > 0]
+    return FieldLabels(maps, classes, excluded)
 
 
 def _summary(reports: Sequence[FieldReport], splits: dict[str, list[str]]) -> dict:

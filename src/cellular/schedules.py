@@ -1,10 +1,8 @@
 """Schedules: the learning rate of every step."""
 
-from typing import Literal
-
 import numpy as np
 
-Schedule = Literal["cellpose", "cosine", "one-cycle", "constant"]
+from cellular.params import Schedule
 
 WARM_UP = 0.1  # of the steps of cosine and constant
 RISE = 0.3  # of the steps of one-cycle

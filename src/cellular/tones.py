@@ -1,7 +1,7 @@
 """Tones: gamma correction, with which dim cells count beside bright ones.
 
-Cells of CELLULAR differ in brightness by more than ten times. With a gamma below 1 the network sees
-more of the dim ones; 0.5 is a square root, which also makes photon noise equally strong everywhere.
+With a gamma below 1 the network sees more of the dim ones; 0.5 is a square root, which also makes
+photon noise equally strong everywhere.
 """
 
 import numpy as np

@@ -90,7 +90,8 @@ def channels_seen(channels: Sequence[int], count: int) -> tuple[int | None, ...]
 def percentiles(image: np.ndarray) -> dict[int, tuple[float, float]]:
     """Return the 1st and 99th percentile of grey and of each channel of (C, H, W), as Cellpose."""
     wanted = [GREY] if len(image) == 1 else range(len(image) + 1)
-    return {number: limits(pick(image.astype(np.float32), number)) for number in wanted}
+    image = image.astype(np.float32)
+    return {number: limits(pick(image, number)) for number in wanted}
 
 
 def encode(flows: np.ndarray) -> np.ndarray:

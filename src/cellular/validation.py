@@ -1,6 +1,8 @@
 """Validation on whole fields: how many cells the network finds, not only how well it fits crops."""
 
 import tempfile
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +10,36 @@ import torch
 
 from cellular import weights
 from cellular.fields import load_pairs, read_pair
+from cellular.matching import FOUND, count_overlaps, match
 from cellular.params import SegmentParams
-from cellular.scores import IOU_THRESHOLDS, score_field
-from cellular.segmentation import load_model, segment
+from cellular.segmentation import load_model, segment_all
 
 
 def mean_ap50(
     state: weights.State, folder: Path, params: SegmentParams, device: torch.device
 ) -> float:
-    """Return AP@0.5 of weights on the fields of a prepared folder, mean over the fields."""
+    """Return AP@0.5 of weights on the fields of a prepared folder, mean over the fields.
+
+    0 if no field has a cell, true or predicted.
+    """
     with tempfile.TemporaryDirectory() as made:
         path = Path(made) / "weights"
         weights.save(state, path)
         model = load_model(path, device)
+    pairs = load_pairs(folder)
+    truths: deque[np.ndarray] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for pair in pairs:
+            image, truth = read_pair(pair)
+            truths.append(truth)
+            yield image
+
     scores = []
-    for pair in load_pairs(folder):
-        image, truth = read_pair(pair)
-        scores.append(score_field(pair.field, truth, segment(model, image, params)))
-    half = IOU_THRESHOLDS.index(0.5)
-    return float(np.mean([score.average_precision[half] for score in scores]))
+    for predicted in segment_all(model, images(), params):
+        matching = match(count_overlaps(truths.popleft(), predicted))
+        found = np.count_nonzero(matching.true_outcomes == FOUND)
+        every = len(matching.true_outcomes) + len(matching.predicted_outcomes) - found
+        if every:  # of a field without any cell it is not defined
+            scores.append(found / every)
+    return float(np.mean(scores)) if scores else 0.0

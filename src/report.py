@@ -1,0 +1,53 @@
+"""Write the results of a run, both models side by side, as one page of HTML."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellular import cli
+from cellular.params import load_params
+from cellular.report import write_report
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Run the stage and return its line of result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--metrics_dir", type=Path, default=Path("metrics"),
+        help="what the pipeline's stages wrote (default: metrics)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--models", nargs=2, default=["pretrained", "finetuned"], metavar="MODEL",
+        help="the two folders in it to show (default: pretrained finetuned)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--splits", nargs="+", default=["test", "valid", "train"], metavar="SPLIT",
+        help="(default: test valid train)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"),
+        help="the parameters of the run, which the page lists (default: params.yaml)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("metrics/report.html"),
+        help="(default: metrics/report.html)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--example", type=Path, help="gets a copy of one picture: the first split's worst field"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    args = parser.parse_args(argv)
+    page = write_report(
+        args.metrics_dir,
+        tuple(args.models),
+        args.splits,
+        load_params(args.params),
+        args.output,
+        example=args.example,
+        force=args.force,
+    )
+    return f"{page}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser"
+
+
+if __name__ == "__main__":
+    cli.run(main)
