@@ -156,7 +156,7 @@ def test_fine_tuned_weights_give_a_plain_cellpose_model_the_same_masks(repositor
     masks = plain.eval(shown, channels=params.train.channels, diameter=COARSE, resample=False)[0]
     ours = read_labels(folder / f"data/predictions/finetuned/pred_{pair.field}.png")
     ious = match(count_overlaps(relabel(masks), relabel(ours))).iou
-    assert len(ious) > 10 and np.sum(ious > 0.95) > 0.99 * max(ours.max(), masks.max())
+    assert len(ious) > 10 and np.sum(ious > 0.95) > 0.95 * max(ours.max(), masks.max())
 
 
 @pytest.mark.slow

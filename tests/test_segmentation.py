@@ -67,7 +67,7 @@ def test_masks_are_cellposes_whatever_shares_a_batch(model, plain, images, batch
         )[0]
         assert ours.shape == image.shape[:2] and ours.dtype == np.uint16 and ours.max() > 3
         # the flows differ in the seventh digit, since convolutions round by the size of the batch
-        assert same_cells(ours, theirs) > 0.99
+        assert same_cells(ours, theirs) > 0.95
 
 
 @pytest.mark.parametrize(("augment", "channels"), [(False, [0, 0]), (True, [2, 1])])
