@@ -12,18 +12,7 @@ from cellular.files import check_new, whole, write_json
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--metrics_dir", type=Path, default=Path("metrics"),
-        help="holds a folder for each model, as src/eval.py wrote it (default: metrics)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--models", nargs=2, default=["pretrained", "finetuned"], metavar="MODEL",
-        help="the two folders in it to compare (default: pretrained finetuned)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--splits", nargs="+", default=["test", "valid"], metavar="SPLIT",
-        help="(default: test valid)",
-    )  # fmt: skip
+    cli.add_models(parser, splits=["test", "valid"])
     cli.add_seed(parser)
     parser.add_argument("--output", type=Path, help="gets all differences, as JSON")
     parser.add_argument("--table", type=Path, help="gets what is printed, as Markdown")

@@ -12,18 +12,7 @@ from cellular.report import write_report
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--metrics_dir", type=Path, default=Path("metrics"),
-        help="what the pipeline's stages wrote (default: metrics)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--models", nargs=2, default=["pretrained", "finetuned"], metavar="MODEL",
-        help="the two folders in it to show (default: pretrained finetuned)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--splits", nargs="+", default=["test", "valid", "train"], metavar="SPLIT",
-        help="(default: test valid train)",
-    )  # fmt: skip
+    cli.add_models(parser, splits=["test", "valid", "train"])
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"),
         help="the parameters of the run, which the page lists (default: params.yaml)",

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+# Two views of a map in which each pixel meets the one above it, and the one on its left.
+NEIGHBOURS = (
+    ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
+    ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
+)
+
 
 @dataclass(frozen=True)
 class OutlineHits:
@@ -22,10 +28,7 @@ def outlines(labels: np.ndarray) -> np.ndarray:
     frame of the image is no outline.
     """
     edge = np.zeros(labels.shape, bool)
-    for first, second in (
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-    ):
+    for first, second in NEIGHBOURS:
         differ = labels[first] != labels[second]
         edge[first] |= differ
         edge[second] |= differ
@@ -40,10 +43,7 @@ def contact(labels: np.ndarray) -> np.ndarray:
     """
     count = int(labels.max(initial=0)) + 1
     touching = np.zeros(labels.shape, bool)
-    for first, second in (
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-    ):
+    for first, second in NEIGHBOURS:
         a, b = labels[first], labels[second]
         meet = (a != b) & (a > 0) & (b > 0)
         touching[first] |= meet

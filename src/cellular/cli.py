@@ -72,6 +72,30 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_models(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
+    """Add the flags that say which results of two models to read, and of which splits."""
+    parser.add_argument(
+        "--metrics_dir",
+        type=Path,
+        default=Path("metrics"),
+        help="holds a folder for each model, as src/eval.py wrote it (default: metrics)",
+    )
+    parser.add_argument(
+        "--models",
+        nargs=2,
+        default=["pretrained", "finetuned"],
+        metavar="MODEL",
+        help="the two folders in it (default: pretrained finetuned)",
+    )
+    parser.add_argument(
+        "--splits",
+        nargs="+",
+        default=list(splits),
+        metavar="SPLIT",
+        help=f"(default: {' '.join(splits)})",
+    )
+
+
 def _metavar(annotation: Any) -> str:
     kinds = [annotation]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):

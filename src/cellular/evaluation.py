@@ -20,7 +20,7 @@ from cellular.overlays import crops, draw, encode, sheet, worst
 from cellular.params import Scoring, SegmentParams
 from cellular.results import files_of, write_results
 from cellular.scores import FieldResult, table_of_scores
-from cellular.segmentation import load_model, segment_all
+from cellular.segmentation import load_model, segment_pairs
 
 log = logging.getLogger(__name__)
 
@@ -126,13 +126,6 @@ def _scored(
     model, pairs: Sequence[Pair], params, scoring, folder: Path, bar
 ) -> Iterator[FieldResult]:
     """Give the results of fields in their order; reading, network and scoring overlap."""
-    truths: deque[np.ndarray] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for pair in pairs:
-            image, truth = read_pair(pair)
-            truths.append(truth)
-            yield image
 
     def score(pair: Pair, truth: np.ndarray, predicted: np.ndarray) -> FieldResult:
         void = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
@@ -145,8 +138,8 @@ def _scored(
 
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future] = deque()
-        for pair, predicted in zip(pairs, segment_all(model, images(), params), strict=True):
-            waiting.append(pool.submit(score, pair, truths.popleft(), predicted))
+        for pair, maps in zip(pairs, segment_pairs(model, pairs, params), strict=True):
+            waiting.append(pool.submit(score, pair, *maps))
             while waiting and (len(waiting) > BEHIND or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:

@@ -33,7 +33,7 @@ from cellular.errors import InputError
 from cellular.files import check_new, whole
 from cellular.images import read_image
 from cellular.params import Params
-from cellular.results import REPORTED, files_of, read_json, read_table
+from cellular.results import REPORTED, check_there, files_of, read_json, read_table
 from cellular.sources import catalogue
 
 QUALITY = 78  # of WebP, at which outlines stay sharp
@@ -128,7 +128,7 @@ def _page(
         models=models,
         splits=[_split(metrics_dir, models, item) for item in comparisons],
         counted=COUNTED,
-        losses=figures.losses(read_table(_there(metrics_dir / "train.csv"))),
+        losses=figures.losses(read_table(metrics_dir / "train.csv")),
         training=read_json(metrics_dir / "train.json"),
         prepared=read_json(metrics_dir / "prepare.json"),
         sources=_sources(params),
@@ -139,17 +139,11 @@ def _page(
     )
 
 
-def _there(path: Path) -> Path:
-    if not path.exists():
-        raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
-    return path
-
-
 def _split(metrics_dir: Path, models: tuple[str, str], comparison: SplitComparison) -> SplitReport:
     split = comparison.split
     folders = [metrics_dir / model for model in models]
     curves = {
-        name: [read_table(_there(files_of(folder, split)[name])) for folder in folders]
+        name: [read_table(files_of(folder, split)[name]) for folder in folders]
         for name in ("ap", "sizes", "diameters")
     }
     summaries = [read_json(files_of(folder, split)["scores"]) for folder in folders]
@@ -223,8 +217,9 @@ def _group_score(scores: dict, name: str) -> str:
 
 def _drawn(folder: Path, split: str) -> list[Path]:
     """Return the pictures of a split: its fields, the worst first, then the sheet of cells."""
-    images = _there(folder / "images")
-    table = read_table(_there(files_of(folder, split)["fields"]), {"field": "string"})
+    images = folder / "images"
+    check_there(images)
+    table = read_table(files_of(folder, split)["fields"], {"field": "string"})
     column = ".".join(DECIDES)
     order = dict(zip(table["field"], table[column], strict=True))
     fields = sorted((images / split).glob("*.png"), key=lambda path: order.get(path.stem, np.inf))

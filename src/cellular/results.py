@@ -97,8 +97,6 @@ def read_results(folder: Path, split: str) -> list[FieldResult]:
     tables = {}
     for name, kinds in (("fields", {"field": "string", "pixels": "int64"}), ("cells", COLUMNS)):
         path = paths[name]
-        if not path.is_file():
-            raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
         try:
             tables[name] = read_table(path, kinds)[list(kinds)]
         except (KeyError, TypeError, ValueError) as error:
@@ -114,15 +112,24 @@ def read_results(folder: Path, split: str) -> list[FieldResult]:
     ]
 
 
+def check_there(path: Path) -> None:
+    """Raise `InputError` if a file or folder of results is missing."""
+    if not path.exists():
+        raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
+
+
 def read_table(path: Path, kinds: dict[str, str] | None = None) -> pd.DataFrame:
-    """Read a CSV; only what is empty is missing: a field, or a class, may be called NA."""
+    """Read a CSV; only what is empty is missing: a field, or a class, may be called NA.
+
+    Raises `InputError` if there is no such file.
+    """
+    check_there(path)
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
 def read_json(path: Path) -> dict:
     """Read a file of metrics; `InputError` if it is missing or no JSON."""
-    if not path.is_file():
-        raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
+    check_there(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

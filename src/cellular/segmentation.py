@@ -7,7 +7,7 @@ Cellpose's own `eval`, and its masks.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +21,7 @@ from cellpose.models import CellposeModel
 from cellular import weights
 from cellular.devices import choose_precision, tensor_float_32
 from cellular.errors import InputError
+from cellular.fields import Pair, read_pair
 from cellular.masks import relabel
 from cellular.params import SegmentParams
 from cellular.tiles import Tiles, cut, join
@@ -78,6 +79,25 @@ def segment_all(
                 yield tracing.popleft().result()
         while tracing:
             yield tracing.popleft().result()
+
+
+def segment_pairs(
+    model: CellposeModel, pairs: Sequence[Pair], params: SegmentParams
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give each field's true and predicted label map, in the order of `pairs`.
+
+    Fields are read as the network needs them; only their true maps wait for the prediction.
+    """
+    truths: deque[np.ndarray] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for pair in pairs:
+            image, truth = read_pair(pair)
+            truths.append(truth)
+            yield image
+
+    for predicted in segment_all(model, images(), params):
+        yield truths.popleft(), predicted
 
 
 def _cellposes_own(model: CellposeModel, image: np.ndarray, params: SegmentParams) -> np.ndarray:

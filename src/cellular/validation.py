@@ -1,18 +1,16 @@
 """Validation on whole fields: how many cells the network finds, not only how well it fits crops."""
 
 import tempfile
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cellular import weights
-from cellular.fields import load_pairs, read_pair
+from cellular.fields import load_pairs
 from cellular.matching import FOUND, count_overlaps, match
 from cellular.params import SegmentParams
-from cellular.segmentation import load_model, segment_all
+from cellular.segmentation import load_model, segment_pairs
 
 
 def mean_ap50(
@@ -26,18 +24,9 @@ def mean_ap50(
         path = Path(made) / "weights"
         weights.save(state, path)
         model = load_model(path, device)
-    pairs = load_pairs(folder)
-    truths: deque[np.ndarray] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for pair in pairs:
-            image, truth = read_pair(pair)
-            truths.append(truth)
-            yield image
-
     scores = []
-    for predicted in segment_all(model, images(), params):
-        matching = match(count_overlaps(truths.popleft(), predicted))
+    for truth, predicted in segment_pairs(model, load_pairs(folder), params):
+        matching = match(count_overlaps(truth, predicted))
         found = np.count_nonzero(matching.true_outcomes == FOUND)
         every = len(matching.true_outcomes) + len(matching.predicted_outcomes) - found
         if every:  # of a field without any cell it is not defined
