@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from cellular import weights
-from cellular.datasets import fetch_dataset
-from cellular.fields import MASKS
-from cellular.pretrained import pretrained_state
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.imaging.fields import MASKS
+from cellular.network import weights
 
 DIAMETER = 121  # px, the paper's
 

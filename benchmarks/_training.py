@@ -10,16 +10,16 @@ import torch
 from cellpose.train import train_seg
 
 from benchmarks import Result, paired
-from cellular import weights
-from cellular.accelerators import launch
-from cellular.datasets import fetch_dataset
-from cellular.devices import choose_precision
-from cellular.flows import annotated, flows_of, shrunk
-from cellular.images import read_image, read_labels
-from cellular.params import TrainParams
-from cellular.pretrained import pretrained_state
-from cellular.training import train
-from cellular.trainingset import make_field, percentiles
+from cellular.base.devices import choose_precision
+from cellular.base.params import TrainParams
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.imaging.images import read_image, read_labels
+from cellular.imaging.trainingset import make_field, percentiles
+from cellular.network import weights
+from cellular.preparing.flows import annotated, flows_of, shrunk
+from cellular.training.accelerators import launch
+from cellular.training.loop import train
 
 FLOP_A_CROP = 744e9 / 8  # forward and backward of CPnet on 224 x 224 pixels
 SIZE = 224

@@ -21,10 +21,10 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from benchmarks import Result
 from benchmarks._evaluation import DIAMETER, prepared, pretrained
-from cellular import devices
-from cellular.evaluation import evaluate
-from cellular.fields import load_pairs, read_pair
-from cellular.params import Scoring, SegmentParams
+from cellular.base import devices
+from cellular.base.params import Scoring, SegmentParams
+from cellular.evaluating.evaluation import evaluate
+from cellular.imaging.fields import load_pairs, read_pair
 
 ROOT = Path(__file__).resolve().parents[1]
 # A process of its own: the peak of memory is that of a process. (getrusage would count what the

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from benchmarks import Result, paired
-from cellular.params import PrepareParams
-from cellular.preparation import process_masks
+from cellular.base.params import PrepareParams
+from cellular.preparing.preparation import process_masks
 
 SIDE = 2048
 OBJECTS = 264  # 14,000 cells in 53 fields

@@ -20,14 +20,9 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from cellular import devices
-from cellular.cells import table_of_cells
-from cellular.datasets import fetch_dataset
-from cellular.fields import load_pairs, read_pair
-from cellular.files import whole, write_json
-from cellular.finetuning import fine_tune
-from cellular.flows import write_flows
-from cellular.params import (
+from cellular.base import devices
+from cellular.base.files import whole, write_json
+from cellular.base.params import (
     Dynamics,
     Params,
     PrepareParams,
@@ -35,10 +30,15 @@ from cellular.params import (
     TrainParams,
     validate,
 )
-from cellular.preparation import process_masks
-from cellular.pretrained import pretrained_state
-from cellular.scores import FieldResult, summarise
-from cellular.segmentation import load_model, segment
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.imaging.fields import load_pairs, read_pair
+from cellular.network.segmentation import load_model, segment
+from cellular.preparing.flows import write_flows
+from cellular.preparing.preparation import process_masks
+from cellular.scoring.cells import table_of_cells
+from cellular.scoring.scores import FieldResult, summarise
+from cellular.training.finetuning import fine_tune
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME_POINTS = 5

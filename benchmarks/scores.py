@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from benchmarks import Result, paired
-from cellular.cells import table_of_cells
-from cellular.datasets import fetch_dataset
-from cellular.images import read_labels
-from cellular.masks import relabel
-from cellular.scores import FieldResult, summarise
+from cellular.fetching.datasets import fetch_dataset
+from cellular.imaging.images import read_labels
+from cellular.imaging.masks import relabel
+from cellular.scoring.cells import table_of_cells
+from cellular.scoring.scores import FieldResult, summarise
 
 SIDE = 2048
 

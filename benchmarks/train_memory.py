@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import Result
-from cellular import weights
-from cellular.datasets import fetch_dataset
-from cellular.flows import write_sets
-from cellular.params import PrepareParams
-from cellular.preparation import process_masks
-from cellular.pretrained import pretrained_state
+from cellular.base.params import PrepareParams
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.network import weights
+from cellular.preparing.flows import write_sets
+from cellular.preparing.preparation import process_masks
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = 53
@@ -27,11 +27,12 @@ import dataclasses, json, resource, sys, time
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, "src")
-from cellular import devices, weights
-from cellular.accelerators import launch
-from cellular.params import TrainParams
-from cellular.training import train
-from cellular.trainingset import open_fields
+from cellular.base import devices
+from cellular.network import weights
+from cellular.training.accelerators import launch
+from cellular.base.params import TrainParams
+from cellular.training.loop import train
+from cellular.imaging.trainingset import open_fields
 folder, mapped = Path(sys.argv[1]), sys.argv[2] == "mapped"
 fields = open_fields(folder / "train", [0, 0])
 if not mapped:

@@ -15,12 +15,12 @@ from pathlib import Path
 import yaml
 
 from benchmarks import Result
-from cellular import weights
-from cellular.datasets import fetch_dataset
-from cellular.flows import write_flows
-from cellular.params import PrepareParams
-from cellular.preparation import process_masks
-from cellular.pretrained import pretrained_state
+from cellular.base.params import PrepareParams
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.network import weights
+from cellular.preparing.flows import write_flows
+from cellular.preparing.preparation import process_masks
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 2

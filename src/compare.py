@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.comparison import as_json, compare, markdown
-from cellular.files import check_new, whole, write_json
+from cellular.base import cli
+from cellular.base.files import check_new, whole, write_json
+from cellular.reporting.comparison import as_json, compare, markdown
 
 
 def main(argv: Sequence[str] | None = None) -> str:

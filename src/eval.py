@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli, devices
-from cellular.evaluation import evaluate, told
-from cellular.params import Scoring, SegmentParams
+from cellular.base import cli, devices
+from cellular.base.params import Scoring, SegmentParams
+from cellular.evaluating.evaluation import evaluate, told
 
 
 def main(argv: Sequence[str] | None = None) -> str:

@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.datasets import fetch_dataset
-from cellular.params import DataParams
-from cellular.sources import catalogue
+from cellular.base import cli
+from cellular.base.params import DataParams
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.sources import catalogue
 
 
 def main(argv: Sequence[str] | None = None) -> str:

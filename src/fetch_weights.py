@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.pretrained import fetch_weights
+from cellular.base import cli
+from cellular.fetching.pretrained import fetch_weights
 
 
 def main(argv: Sequence[str] | None = None) -> str:

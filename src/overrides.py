@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.profiles import flags, load_profile, overridden
+from cellular.base import cli
+from cellular.experiments.profiles import flags, load_profile, overridden
 
 
 def main(argv: Sequence[str] | None = None) -> str:

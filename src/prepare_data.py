@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli, devices
-from cellular.files import check_new
-from cellular.params import PrepareParams
-from cellular.preparation import ALL, process_masks
+from cellular.base import cli, devices
+from cellular.base.files import check_new
+from cellular.base.params import PrepareParams
+from cellular.preparing.preparation import ALL, process_masks
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         force=args.force,
     )
     if args.flows_dir is not None:
-        from cellular.flows import write_flows  # takes seconds to import
+        from cellular.preparing.flows import write_flows  # takes seconds to import
 
         write_flows(
             args.output_dir, args.flows_dir,

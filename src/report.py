@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.params import load_params
-from cellular.report import write_report
+from cellular.base import cli
+from cellular.base.params import load_params
+from cellular.reporting.report import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> str:

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli
-from cellular.grid import markdown, run_grid
-from cellular.remotes import ROOT
+from cellular.base import cli
+from cellular.experiments.grid import markdown, run_grid
+from cellular.fetching.remotes import ROOT
 
 
 def main(argv: Sequence[str] | None = None) -> str:

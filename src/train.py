@@ -4,9 +4,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellular import cli, devices, weights
-from cellular.finetuning import fine_tune
-from cellular.params import CELL_DIAMETER_HELP, GAMMA_HELP, PrepareParams, TrainParams, validate
+from cellular.base import cli, devices
+from cellular.base.params import (
+    CELL_DIAMETER_HELP,
+    GAMMA_HELP,
+    PrepareParams,
+    TrainParams,
+    validate,
+)
+from cellular.network import weights
+from cellular.training.finetuning import fine_tune
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -108,7 +115,7 @@ def starting_weights(model_type: str, seed: int) -> weights.State:
         return weights.load(Path(model_type))
     # Imported only when it is used: the pipeline hands over a file, so that a new entry in the
     # catalogue does not make DVC train anew.
-    from cellular.pretrained import pretrained_state
+    from cellular.fetching.pretrained import pretrained_state
 
     return pretrained_state(model_type, seed)
 

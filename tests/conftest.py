@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from cellular import weights
-from cellular.datasets import fetch_dataset
-from cellular.flows import annotated, flows_of
-from cellular.images import read_image, read_labels, write_labels
-from cellular.pretrained import pretrained_state
-from cellular.trainingset import TrainingField, make_field, percentiles
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.pretrained import pretrained_state
+from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.imaging.trainingset import TrainingField, make_field, percentiles
+from cellular.network import weights
+from cellular.preparing.flows import annotated, flows_of
 
 # No deadline: timings are never asserted. The same examples in every run.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -120,7 +120,7 @@ def in_memory(name: str, image: np.ndarray, labels: np.ndarray, channels=(0, 0))
 @pytest.fixture
 def run_script(capsys: pytest.CaptureFixture):
     """Run a stage script in this process; return its exit code, output and errors."""
-    from cellular import cli
+    from cellular.base import cli
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
         module = __import__(name)

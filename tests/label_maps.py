@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellular.cells import table_of_cells
-from cellular.masks import relabel
-from cellular.scores import FieldResult
+from cellular.imaging.masks import relabel
+from cellular.scoring.cells import table_of_cells
+from cellular.scoring.scores import FieldResult
 
 LABELS = st.integers(0, 4)
 label_maps = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=LABELS)

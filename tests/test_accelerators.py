@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cellular.accelerators import launch
-from cellular.batchnorm import SyncedBatchNorm, synchronised
-from cellular.devices import choose_precision
-from cellular.errors import InputError
-from cellular.weights import new_network
+from cellular.base.devices import choose_precision
+from cellular.base.errors import InputError
+from cellular.network.weights import new_network
+from cellular.training.accelerators import launch
+from cellular.training.batchnorm import SyncedBatchNorm, synchronised
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

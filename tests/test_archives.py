@@ -17,9 +17,9 @@ import pytest
 from conftest import ROOT
 from server import serving
 
-from cellular.archives import fetch_members, matching, read_member, unpack
-from cellular.downloads import session
-from cellular.errors import InputError
+from cellular.base.errors import InputError
+from cellular.fetching.archives import fetch_members, matching, read_member, unpack
+from cellular.fetching.downloads import session
 
 ALL = matching("*")
 FIELDS = [f"Timepoint_001_220518-ST_C{n:03d}_s1" for n in range(200)]
@@ -28,7 +28,7 @@ ANNOTATED = FIELDS[5:200:17]  # 12 of them
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("cellular.downloads.WAIT", 0.01)
+    monkeypatch.setattr("cellular.fetching.downloads.WAIT", 0.01)
 
 
 def zipped(members: dict[str, bytes], **options) -> bytes:
@@ -158,7 +158,7 @@ def test_members_that_are_not_there_are_all_named(site, tmp_path):
 PROGRAM = """
 import sys
 sys.path.insert(0, "src")
-from cellular import archives, downloads
+from cellular.fetching import archives, downloads
 downloads.WAIT = 0.01
 with downloads.session() as http:
     archives.fetch_members(http, {url!r}, {wanted!r}, archives.Path({folder!r}))

@@ -5,7 +5,7 @@ import pytest
 from label_maps import row_of_cells, scored
 from scipy.stats import binom
 
-from cellular.bootstrap import (
+from cellular.scoring.bootstrap import (
     BY_CELL,
     BY_FIELD,
     interval,

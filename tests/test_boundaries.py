@@ -5,7 +5,7 @@ import reference
 from hypothesis import given, settings
 from label_maps import pairs
 
-from cellular.boundaries import contact, outline_hits, outlines
+from cellular.scoring.boundaries import contact, outline_hits, outlines
 
 
 @settings(max_examples=500)

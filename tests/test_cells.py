@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from label_maps import scored
 
-from cellular.cells import COLUMNS
-from cellular.errors import InputError
-from cellular.groups import groups, size_limits
-from cellular.results import files_of, read_results, write_results
-from cellular.scores import summarise, table_of_scores
+from cellular.base.errors import InputError
+from cellular.scoring.cells import COLUMNS
+from cellular.scoring.groups import groups, size_limits
+from cellular.scoring.results import files_of, read_results, write_results
+from cellular.scoring.scores import summarise, table_of_scores
 
 NAME = "Timepoint_002_220518-ST_C03_s3"
 

@@ -6,8 +6,8 @@ import pytest
 from conftest import ROOT
 from label_maps import row_of_cells
 
-from cellular.comparison import compare, markdown
-from cellular.results import write_results
+from cellular.reporting.comparison import compare, markdown
+from cellular.scoring.results import write_results
 
 
 @pytest.fixture

@@ -16,15 +16,16 @@ from cellpose.io import masks_flows_to_seg
 from conftest import ROOT, coloured, disc, write_png
 from server import serving
 
-from cellular import datasets, weights
-from cellular.datasets import fetch_dataset
-from cellular.errors import InputError
-from cellular.images import read_image, read_labels
-from cellular.local import recognise
-from cellular.params import DataParams, PrepareParams
-from cellular.preparation import process_masks
-from cellular.pretrained import pretrained_state
-from cellular.sources import catalogue
+from cellular.base.errors import InputError
+from cellular.base.params import DataParams, PrepareParams
+from cellular.fetching import datasets
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.local import recognise
+from cellular.fetching.pretrained import pretrained_state
+from cellular.fetching.sources import catalogue
+from cellular.imaging.images import read_image, read_labels
+from cellular.network import weights
+from cellular.preparing.preparation import process_masks
 
 TRAIN, VALID, TEST, OTHER = (
     f"Timepoint_001_220518-{well}_s1" for well in ("ST_D02", "ST_I06", "ST_C03", "ST_E05")
@@ -98,8 +99,8 @@ def site(tmp_path, monkeypatch):
     )
     changed = known.model_copy(update={"files": known.files | {"cellular-masks": masks}})
     monkeypatch.setattr(datasets, "catalogue", lambda: changed)
-    monkeypatch.setattr("cellular.records.RECORDED", tmp_path / "recorded.yaml")
-    monkeypatch.setattr("cellular.downloads.WAIT", 0.01)
+    monkeypatch.setattr("cellular.fetching.records.RECORDED", tmp_path / "recorded.yaml")
+    monkeypatch.setattr("cellular.fetching.downloads.WAIT", 0.01)
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     (tmp_path / "repository" / ".dvc").mkdir(parents=True)
@@ -310,7 +311,7 @@ def test_real_images_in_cellposes_naming_end_to_end(run_script, pretrained, tmp_
     """Drosophila Kc167 cells of the scellseg archive: prepared, trained for two epochs, scored."""
     import tarfile
 
-    from cellular.downloads import fetch
+    from cellular.fetching.downloads import fetch
 
     archive = fetch("scellseg", catalogue().files["scellseg"])
     folder = tmp_path / "kc167"

@@ -14,10 +14,10 @@ import yaml
 from conftest import ROOT
 from server import serving
 
-from cellular.downloads import USER_AGENT, fetch
-from cellular.errors import InputError
-from cellular.remotes import PREFIX, resolve
-from cellular.sources import SourceFile, catalogue
+from cellular.base.errors import InputError
+from cellular.fetching.downloads import USER_AGENT, fetch
+from cellular.fetching.remotes import PREFIX, resolve
+from cellular.fetching.sources import SourceFile, catalogue
 
 CONTENT = bytes(range(256)) * 4096 * 8  # 8 MiB
 
@@ -25,8 +25,8 @@ CONTENT = bytes(range(256)) * 4096 * 8  # 8 MiB
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cellular.records.RECORDED", tmp_path / "recorded.yaml")
-    monkeypatch.setattr("cellular.downloads.WAIT", 0.01)
+    monkeypatch.setattr("cellular.fetching.records.RECORDED", tmp_path / "recorded.yaml")
+    monkeypatch.setattr("cellular.fetching.downloads.WAIT", 0.01)
     return tmp_path / "cache"
 
 
@@ -130,7 +130,7 @@ def test_an_index_that_is_not_there_is_told(monkeypatch):
     packaged = SourceFile(
         what="x", licence="x", citation="x", package="nothing", file="nothing-1.whl"
     )
-    monkeypatch.setattr("cellular.downloads.RETRIES", 0)
+    monkeypatch.setattr("cellular.fetching.downloads.RETRIES", 0)
     with pytest.raises(InputError, match=r"cannot be reached .*PIP_INDEX_URL"):
         fetch("x", packaged)
 
@@ -140,7 +140,7 @@ def test_a_killed_download_goes_on(site, cache):
     program = (
         "import sys, time; sys.path.insert(0, 'src')\n"
         "from cellular import downloads\n"
-        "from cellular.sources import SourceFile\n"
+        "from cellular.fetching.sources import SourceFile\n"
         "downloads.CHUNK = 1 << 16\n"
         "hold = downloads.tqdm.update\n"
         "downloads.tqdm.update = lambda bar, n: (time.sleep(0.02), hold(bar, n))\n"
@@ -219,7 +219,7 @@ def test_remotes_move_to_a_mirror_with_one_line(site, tmp_path, monkeypatch):
     folder = repository_with(tmp_path / "repository", zenodo="http://127.0.0.1:9/nowhere")
     monkeypatch.setenv("DVC_ROOT", str(folder))
     away = source(site, url="remote://zenodo/file.bin")
-    monkeypatch.setattr("cellular.downloads.RETRIES", 0)
+    monkeypatch.setattr("cellular.fetching.downloads.RETRIES", 0)
     with pytest.raises(InputError, match=r"cannot be reached|broke"):
         fetch("x", away)
     dvc = [str(Path(sys.executable).parent / "dvc"), "remote", "modify", "--local", "zenodo", "url"]

@@ -12,9 +12,9 @@ from conftest import write_png
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from cellular.cells import table_of_cells
-from cellular.images import read_image, read_labels, write_labels
-from cellular.overlays import CELL, COLOURS, GREYS, INDEX, LINE, crops, draw, worst
+from cellular.evaluating.overlays import CELL, COLOURS, GREYS, INDEX, LINE, crops, draw, worst
+from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.scoring.cells import table_of_cells
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 

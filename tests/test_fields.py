@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import write_png
 
-from cellular.errors import InputError
-from cellular.fields import (
+from cellular.base.errors import InputError
+from cellular.imaging.fields import (
     check_pairs,
     find_images,
     load_pairs,
@@ -14,7 +14,7 @@ from cellular.fields import (
     read_excluded,
     split_data,
 )
-from cellular.images import write_labels
+from cellular.imaging.images import write_labels
 
 LABELS = np.array([[0, 1], [2, 2]], np.uint16)
 

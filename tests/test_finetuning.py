@@ -15,10 +15,10 @@ import torch
 from cellpose.models import CellposeModel
 from conftest import ROOT
 
-from cellular import weights
-from cellular.checkpoints import Checkpoint
-from cellular.fields import check_pairs, read_pair
-from cellular.flows import write_sets
+from cellular.imaging.fields import check_pairs, read_pair
+from cellular.network import weights
+from cellular.preparing.flows import write_sets
+from cellular.training.checkpoints import Checkpoint
 
 CPU = torch.device("cpu")
 QUICK = ("--crop_size", 64, "--batch_size", 2, "--min_train_masks", 1, "--precision", 32)
@@ -286,7 +286,7 @@ def test_a_state_is_never_used_for_other_parameters_data_or_weights(
             super().__init__(name)
             names.add(name)
 
-    monkeypatch.setattr("cellular.finetuning.Checkpoint", Noted)
+    monkeypatch.setattr("cellular.training.finetuning.Checkpoint", Noted)
     for arguments, more in (
         ((), {}),
         (("--seed", 1), {}),

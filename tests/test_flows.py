@@ -10,10 +10,16 @@ from cellpose.utils import diameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellular.errors import InputError
-from cellular.fields import check_pairs, load_pairs, read_pair
-from cellular.flows import CPU, annotated, shrunk, write_sets
-from cellular.trainingset import check_source, fingerprint, make_field, open_fields, percentiles
+from cellular.base.errors import InputError
+from cellular.imaging.fields import check_pairs, load_pairs, read_pair
+from cellular.imaging.trainingset import (
+    check_source,
+    fingerprint,
+    make_field,
+    open_fields,
+    percentiles,
+)
+from cellular.preparing.flows import CPU, annotated, shrunk, write_sets
 
 
 def sets(pieces, folder, *, cell_diameter):

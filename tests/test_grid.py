@@ -10,7 +10,7 @@ import time
 import pytest
 from repository import Repository, environment
 
-from cellular.grid import _fingerprint
+from cellular.experiments.grid import _fingerprint
 
 
 @pytest.fixture

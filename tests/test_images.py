@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from cellular.errors import InputError
-from cellular.images import read_image, read_labels, write_labels
+from cellular.base.errors import InputError
+from cellular.imaging.images import read_image, read_labels, write_labels
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (40, 50), np.uint8)

@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellular.errors import InputError
-from cellular.masks import areas, combine_masks, mask_files, object_mask, pixels_lost, relabel
+from cellular.base.errors import InputError
+from cellular.imaging.masks import (
+    areas,
+    combine_masks,
+    mask_files,
+    object_mask,
+    pixels_lost,
+    relabel,
+)
 
 stacks = arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6)))
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_maps import pairs
 
-from cellular.masks import relabel
-from cellular.matching import count_overlaps, match
+from cellular.imaging.masks import relabel
+from cellular.imaging.matching import count_overlaps, match
 
 
 @settings(max_examples=1500)

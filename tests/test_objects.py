@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cellular.errors import InputError
-from cellular.images import read_image
-from cellular.masks import combine_masks, object_mask
-from cellular.objects import label_map, read_object
+from cellular.base.errors import InputError
+from cellular.imaging.images import read_image
+from cellular.imaging.masks import combine_masks, object_mask
+from cellular.preparing.objects import label_map, read_object
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

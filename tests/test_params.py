@@ -6,9 +6,16 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from cellular import cli
-from cellular.errors import InputError
-from cellular.params import Params, PrepareParams, SegmentParams, TrainParams, load_params, validate
+from cellular.base import cli
+from cellular.base.errors import InputError
+from cellular.base.params import (
+    Params,
+    PrepareParams,
+    SegmentParams,
+    TrainParams,
+    load_params,
+    validate,
+)
 
 
 @pytest.fixture

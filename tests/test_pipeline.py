@@ -18,12 +18,12 @@ from cellpose.models import CellposeModel
 from conftest import ROOT
 from repository import Repository, environment
 
-from cellular.fields import check_pairs, read_pair
-from cellular.images import read_labels
-from cellular.masks import relabel
-from cellular.matching import count_overlaps, match
-from cellular.params import load_params
-from cellular.tones import correct
+from cellular.base.params import load_params
+from cellular.imaging.fields import check_pairs, read_pair
+from cellular.imaging.images import read_labels
+from cellular.imaging.masks import relabel
+from cellular.imaging.matching import count_overlaps, match
+from cellular.imaging.tones import correct
 
 SRC = ROOT / "src"
 SCRIPTS = {

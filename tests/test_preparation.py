@@ -8,9 +8,13 @@ import pytest
 import tifffile
 from conftest import coloured, disc, write_png
 
-from cellular.fields import load_pairs, read_classes, read_excluded
-from cellular.images import read_labels
-from cellular.preparation import copy_corresponding_files, create_directory, load_mask_images
+from cellular.imaging.fields import load_pairs, read_classes, read_excluded
+from cellular.imaging.images import read_labels
+from cellular.preparing.preparation import (
+    copy_corresponding_files,
+    create_directory,
+    load_mask_images,
+)
 
 TRAIN, VALID, TEST = "a_ST_D01_s1", "a_ST_I06_s1", "a_ST_C03_s1"
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from cellular.errors import InputError
-from cellular.profiles import flags, load_profile, overridden
-from cellular.training import REFERENCE
+from cellular.base.errors import InputError
+from cellular.experiments.profiles import flags, load_profile, overridden
+from cellular.training.loop import REFERENCE
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 

@@ -12,10 +12,10 @@ from browser import browser
 from conftest import ROOT, write_png
 from label_maps import scored
 
-from cellular.evaluation import evaluate
-from cellular.images import read_image, read_labels, write_labels
-from cellular.params import Scoring, SegmentParams
-from cellular.results import write_results
+from cellular.base.params import Scoring, SegmentParams
+from cellular.evaluating.evaluation import evaluate
+from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.scoring.results import write_results
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 MODELS = ("pretrained", "finetuned")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellular.schedules import cellpose_rates, learning_rates
+from cellular.training.schedules import cellpose_rates, learning_rates
 
 
 @pytest.mark.parametrize("n_epochs", [1, 9, 10, 40, 100, 101, 300, 301, 500])

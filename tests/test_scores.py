@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from label_maps import pairs, scored
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from cellular.groups import groups
-from cellular.scores import IOU_THRESHOLDS, scores_of, summarise, table_of_scores
+from cellular.scoring.groups import groups
+from cellular.scoring.scores import IOU_THRESHOLDS, scores_of, summarise, table_of_scores
 
 SKLEARN = {
     "precision": precision_score,

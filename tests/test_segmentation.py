@@ -6,12 +6,12 @@ import torch
 from cellpose import core
 from cellpose.models import CellposeModel
 
-from cellular.errors import InputError
-from cellular.images import read_image
-from cellular.matching import count_overlaps, match
-from cellular.params import SegmentParams, validate
-from cellular.segmentation import load_model, segment, segment_all
-from cellular.tiles import cut, join
+from cellular.base.errors import InputError
+from cellular.base.params import SegmentParams, validate
+from cellular.imaging.images import read_image
+from cellular.imaging.matching import count_overlaps, match
+from cellular.network.segmentation import load_model, segment, segment_all
+from cellular.network.tiles import cut, join
 
 CPU = torch.device("cpu")
 DIAMETER = 121

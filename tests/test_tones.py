@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellular.tones import correct, limits
+from cellular.imaging.tones import correct, limits
 
 
 def test_by_eye():

@@ -11,13 +11,13 @@ from conftest import in_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellular import weights
-from cellular.accelerators import launch
-from cellular.checkpoints import Checkpoint
-from cellular.errors import InputError
-from cellular.fields import check_pairs, read_pair
-from cellular.params import TrainParams
-from cellular.training import REFERENCE, Trainer, flow_loss, train
+from cellular.base.errors import InputError
+from cellular.base.params import TrainParams
+from cellular.imaging.fields import check_pairs, read_pair
+from cellular.network import weights
+from cellular.training.accelerators import launch
+from cellular.training.checkpoints import Checkpoint
+from cellular.training.loop import REFERENCE, Trainer, flow_loss, train
 
 CPU = torch.device("cpu")
 SMALL = {"n_epochs": 3, "batch_size": 2, "crop_size": 64, "min_train_masks": 1}

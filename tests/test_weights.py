@@ -7,10 +7,10 @@ import pytest
 import torch
 from cellpose.models import CellposeModel
 
-from cellular import weights
-from cellular.errors import InputError
-from cellular.pretrained import fetch_weights, pretrained_state
-from cellular.sources import catalogue
+from cellular.base.errors import InputError
+from cellular.fetching.pretrained import fetch_weights, pretrained_state
+from cellular.fetching.sources import catalogue
+from cellular.network import weights
 
 
 @pytest.fixture(scope="module")

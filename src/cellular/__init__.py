@@ -1,6 +1,11 @@
 """CELLULAR experiments: fields and masks of autophagic cells, Cellpose trained on them, and scores.
 
-Imports go in one direction: the stage scripts in ``src/`` import this package; in here, modules
-that run a stage (preparation, training, evaluation, fetching) import those that know one noun
-(masks, fields, images, weights, scores), never the other way round.
+Packages stand on floors, and import only from floors below their own (`make lint` checks it):
+
+    fetching | training | evaluating | reporting     the stages, which talk through files
+    network | scoring | preparing
+    imaging | experiments
+    base
+
+The scripts in ``src/`` stand above all of them and put them together.
 """

@@ -1,0 +1,1 @@
+"""What every stage stands on: command line, errors, files, parameters, devices."""

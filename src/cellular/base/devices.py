@@ -1,0 +1,74 @@
+"""Devices: where the network runs, and the arithmetic that they compute in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cellular.base.errors import InputError
+
+HELP = "auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps"
+
+
+def available() -> list[str]:
+    """Return the kinds of device that PyTorch can use here, the fastest first."""
+    kinds = ["cuda"] if torch.cuda.is_available() else []
+    kinds += ["mps"] if torch.backends.mps.is_available() else []
+    return [*kinds, "cpu"]
+
+
+def choose(name: str = "auto") -> torch.device:
+    """Return the device of that name, or raise `InputError` if it is not here."""
+    usable = available()
+    if name == "auto":
+        return torch.device(usable[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r} is unknown; expected {HELP}") from None
+    if device.type not in usable or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise InputError(f"device {name!r} is not available here; there is: {', '.join(usable)}")
+    return device
+
+
+def choose_precision(device: torch.device, precision: str = "auto") -> str:
+    """Return the arithmetic to compute in: 32, tf32, bf16 or fp16.
+
+    Raises
+    ------
+    InputError
+        If the device does not have it.
+    """
+    if precision == "auto":
+        return "bf16" if _computes_in_bf16(device) else "32"
+    if precision in ("tf32", "fp16") and device.type == "cpu":
+        raise InputError(f"precision {precision} needs a GPU; on the CPU choose 32 or bf16")
+    if precision == "tf32" and device.type == "mps":
+        raise InputError("precision tf32 needs an NVIDIA GPU; choose 32, bf16 or fp16")
+    return precision
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Tell whether bf16 is faster on the device: not where it is only emulated."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return False
+
+
+@contextmanager
+def tensor_float_32(on: bool) -> Iterator[None]:
+    """Let NVIDIA GPUs round to 19 bits in products, or not, until the block ends."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = on
+        yield
+    finally:
+        for backend, was in zip(backends, before, strict=True):
+            backend.allow_tf32 = was

@@ -1,0 +1,1 @@
+"""A model's masks, scored and drawn."""

@@ -1,0 +1,178 @@
+"""Evaluation: a model segments prepared folders, and its masks are scored and drawn."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from cellular.base.errors import InputError, raise_faults
+from cellular.base.files import check_apart, check_new, whole
+from cellular.base.params import Scoring, SegmentParams
+from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
+from cellular.imaging.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
+from cellular.imaging.images import read_labels, write_labels
+from cellular.network.segmentation import load_model, segment_pairs
+from cellular.scoring.cells import table_of_cells
+from cellular.scoring.results import files_of, write_results
+from cellular.scoring.scores import FieldResult, table_of_scores
+
+log = logging.getLogger(__name__)
+
+BEHIND = 2  # fields that wait to be scored and saved while the network runs
+
+
+def evaluate(
+    test_dirs: Sequence[Path],
+    model_path: Path,
+    output_dir: Path,
+    params: SegmentParams,
+    scoring: Scoring,
+    *,
+    predictions_dir: Path | None = None,
+    overlays_dir: Path | None = None,
+    seed: int = 0,
+    device: torch.device,
+    force: bool = False,
+) -> dict[str, dict]:
+    """Score a model on prepared folders.
+
+    Writes for each folder the files of `cellular.scoring.results` to `output_dir`; the predicted
+    label maps to `<predictions_dir>/pred_<field>.png` (default: `<output_dir>/images`); and to
+    `overlays_dir` (default: `<output_dir>/overlays`) the worst fields, drawn,
+    `<name of folder>/<field>.png`, and the worst cells, `<name of folder>_worst_cells.png`.
+
+    Returns
+    -------
+    dict
+        By name of folder, what `cellular.scoring.results.write_results` returns.
+
+    Raises
+    ------
+    InputError
+        One error that tells all faults of the data, before the network is run.
+    """
+    output_dir = Path(output_dir)
+    predictions_dir = Path(predictions_dir or output_dir / "images")
+    overlays_dir = Path(overlays_dir or output_dir / "overlays")
+    names = [Path(folder).resolve().name for folder in test_dirs]
+    if len(set(names)) < len(names):
+        raise InputError(f"two of the folders {', '.join(names)} have one name, and so one result")
+    check_apart([predictions_dir], [*test_dirs, model_path, output_dir, overlays_dir])
+    check_apart([overlays_dir], [*test_dirs, model_path, output_dir, predictions_dir])
+    files = [path for name in names for path in files_of(output_dir, name).values()]
+    for path in (*files, predictions_dir, overlays_dir):
+        check_new(path, force)
+    pairs = _checked(names, test_dirs)
+    fields = Counter(pair.field for group in pairs.values() for pair in group)
+    raise_faults(
+        output_dir,
+        [f"{field} is in more than one folder" for field, times in fields.items() if times > 1],
+    )
+    model = load_model(model_path, device)
+    diameter = params.diameter or float(model.diam_labels)
+    log.info("%s on %s, cells of %.4g pixels", model_path, device, diameter)
+
+    with whole(predictions_dir) as predictions, whole(overlays_dir) as pictures:
+        predictions.mkdir()
+        pictures.mkdir()
+        every = [pair for group in pairs.values() for pair in group]
+        with tqdm(total=len(every), desc="evaluate", unit="field", leave=False) as bar:
+            scored = iter(_scored(model, every, params, scoring, predictions, bar))
+            results = {name: [next(scored) for _ in group] for name, group in pairs.items()}
+            next(scored, None)  # its threads end
+        for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
+            _draw_worst(group, results[name], scoring, predictions, pictures, name)
+    return {name: write_results(output_dir, name, of, seed) for name, of in results.items()}
+
+
+def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
+    """Return the fields of folders by their names; one `InputError` tells the faults of all."""
+    pairs, faults = {}, []
+    for name, folder in zip(names, folders, strict=True):
+        try:
+            pairs[name] = check_pairs(folder)
+        except InputError as error:
+            faults.append(str(error))
+    raise_faults(" and ".join(map(str, folders)), faults)
+    return pairs
+
+
+def told(summary: dict) -> str:
+    """Return the scores of a split in one line; what is not defined is left out."""
+    objects = summary["objects"]
+    precision = objects.get("average_precision", {})
+    shown = {
+        "AP@0.5": precision.get("0.5"),
+        "AP@0.75": precision.get("0.75"),
+        "F1 of cells": objects.get("f1"),
+        "pixel F1 of cell": summary["cell"]["f1"],
+    }
+    scores = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
+    return ", ".join([*scores, f"{summary['fields']} fields"])
+
+
+def predicted_path(folder: Path, field: str) -> Path:
+    """Return where the predicted label map of a field lies."""
+    return folder / f"pred_{field}.png"
+
+
+def _scored(
+    model, pairs: Sequence[Pair], params, scoring, folder: Path, bar
+) -> Iterator[FieldResult]:
+    """Give the results of fields in their order; reading, network and scoring overlap."""
+
+    def score(pair: Pair, truth: np.ndarray, predicted: np.ndarray) -> FieldResult:
+        void = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
+        write_labels(predicted_path(folder, pair.field), predicted)
+        table, pixels = table_of_cells(
+            pair.field, truth, predicted, classes=read_classes(pair), void=void
+        )
+        bar.update()
+        return FieldResult(pair.field, table, pixels)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future] = deque()
+        for pair, maps in zip(pairs, segment_pairs(model, pairs, params), strict=True):
+            waiting.append(pool.submit(score, pair, *maps))
+            while waiting and (len(waiting) > BEHIND or waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _draw_worst(
+    pairs: Sequence[Pair],
+    results: Sequence[FieldResult],
+    scoring: Scoring,
+    predictions: Path,
+    pictures: Path,
+    name: str,
+) -> None:
+    """Draw the fields with the lowest AP@0.5, and the worst cells of all of them."""
+    by_field = {pair.field: pair for pair in pairs}
+    cells = {result.field: result.cells for result in results}
+
+    def maps(field: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        image, truth = read_pair(by_field[field])
+        return image, truth, read_labels(predicted_path(predictions, field)).astype(np.uint16)
+
+    (pictures / name).mkdir()
+    precision = table_of_scores(results)["objects", "average_precision", "0.5"]
+    for index in np.argsort(precision, kind="stable")[: scoring.overlays]:  # NaN comes last
+        field = results[index].field
+        drawn = encode(draw(*maps(field), cells[field]))
+        (pictures / name / f"{field}.png").write_bytes(drawn)
+    if not scoring.worst_cells:
+        return
+    chosen = worst(pd.concat(list(cells.values()), ignore_index=True), scoring.worst_cells)
+    cut: dict[int, np.ndarray] = {}
+    for field, rows in chosen.groupby("field", sort=True):
+        cut |= zip(rows.index, crops(*maps(field), rows), strict=True)
+    ranked = [cut[index] for index in chosen.index]
+    (pictures / f"{name}_worst_cells.png").write_bytes(encode(sheet(ranked)))

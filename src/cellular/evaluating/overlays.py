@@ -1,0 +1,231 @@
+"""Overlays: outlines on the image, coloured by what became of each cell."""
+
+import io
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from cellular.imaging.matching import FOUND, IGNORED, INVENTED, MERGED, MERGING, MISSED, PART, SPLIT
+from cellular.scoring.boundaries import outlines
+
+SIDE = 768  # pixels; enough to judge a cell of 120 px in a field of 2048, small enough for git
+# Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color).
+COLOURS = {
+    FOUND: (0, 158, 115),
+    MISSED: (230, 159, 0),
+    INVENTED: (204, 121, 167),
+    MERGED: (86, 180, 233),
+    SPLIT: (240, 228, 66),
+    "predicted": (255, 255, 255),
+    "other": (120, 120, 120),
+}
+OUTLINE = {MERGING: MERGED, PART: SPLIT, IGNORED: "other"}  # of predicted cells without a partner
+GREYS = 256 - len(COLOURS)
+INDEX = {name: GREYS + number for number, name in enumerate(COLOURS)}
+STEP = 6  # of the grey levels that are used: half the bytes, and the eye sees no difference
+GAMMA, BRIGHTEST = 0.6, 0.7
+FONT = ImageFont.load_default(15)
+LINE = 22  # pixels of a line of text
+
+CELL = 180  # pixels of a cropped cell on the sheet
+COLUMNS = 5
+AROUND = 2.5  # diameters of the cell that its crop shows
+SMALLEST_CROP = 60  # pixels of the field
+
+
+def draw(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, cells: pd.DataFrame
+) -> Image.Image:
+    """Draw true and predicted outlines on a field.
+
+    True cells are coloured by their outcome (`cellular.imaging.matching.match`), predicted ones are
+    white if they found a cell, otherwise in the colour of their fault.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C)
+    truth, predicted : (H, W) label maps, numbered 1 to n
+    cells : their rows, `cellular.scoring.cells.table_of_cells`
+
+    Returns
+    -------
+    palette image, its longer side at most 768 pixels, with a legend below
+    """
+    scale = min(1.0, SIDE / max(truth.shape))
+    size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
+    canvas = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
+    for labels, colours in (
+        (predicted, _colours_of_predictions(cells, int(predicted.max(initial=0)))),
+        (truth, _colours_of_truth(cells, int(truth.max(initial=0)))),
+    ):
+        small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        edge = outlines(small)
+        canvas[edge] = colours[small[edge]]
+    counts = cells["outcome"].value_counts()
+    legend = [
+        (name, f"{counts.get(name, 0)} {name}") for name in (FOUND, MISSED, INVENTED, MERGED, SPLIT)
+    ]
+    legend.append(("predicted", "prediction"))
+    if counts.get(IGNORED, 0):
+        legend.append((OUTLINE[IGNORED], f"{counts[IGNORED]} {IGNORED}"))
+    return _picture(np.vstack([canvas, _legend(size[0], legend)]))
+
+
+def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the `count` rows of cells that went worst, the worst first.
+
+    Cells that were not found, or invented, by the area that is lost or invented; after them found
+    ones by their IoU.
+    """
+    wrong = cells[~cells["outcome"].isin([FOUND, IGNORED])]
+    area = wrong["area"].fillna(wrong["predicted_area"])
+    wrong = wrong.iloc[np.argsort(-area.to_numpy(np.int64), kind="stable")]
+    found = cells[cells["outcome"] == FOUND].sort_values("iou", kind="stable")
+    return pd.concat([wrong, found]).head(count)
+
+
+def crops(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, cells: pd.DataFrame
+) -> list[np.ndarray]:
+    """Cut cells out of their field: for each row (CELL + 2 LINE, CELL) uint8, palette indices.
+
+    A cell's outline has the colour of its outcome, predicted ones are white, those of other true
+    cells grey; below stands what became of it.
+    """
+    plane, ends = _plane(image), _range(image)
+    return [_crop(plane, ends, truth, predicted, cell) for _, cell in cells.iterrows()]
+
+
+def _crop(
+    plane: np.ndarray,
+    ends: tuple[float, float],
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    cell: pd.Series,
+) -> np.ndarray:
+    alone = pd.isna(cell["label"])
+    diameter = float(cell["predicted_diameter" if alone else "diameter"])
+    side = max(SMALLEST_CROP, round(AROUND * diameter))
+    corner = tuple(round(float(cell[name])) - side // 2 for name in ("y", "x"))
+    grey, true, guess = (_window(source, corner, side) for source in (plane, truth, predicted))
+    how = cv2.INTER_AREA if side > CELL else cv2.INTER_CUBIC
+    canvas = _grey(cv2.resize(grey, (CELL, CELL), interpolation=how), ends)
+    true, guess = (
+        cv2.resize(labels, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
+        for labels in (true, guess)
+    )
+    canvas[outlines(true)] = INDEX["other"]
+    canvas[outlines(guess)] = INDEX["predicted"]
+    own = guess == cell["predicted_label"] if alone else true == cell["label"]
+    edge = outlines(own.astype(np.uint8)).view(np.uint8)
+    thick = cv2.dilate(edge, np.ones((2, 2), np.uint8)) > 0
+    canvas[thick] = INDEX[OUTLINE.get(cell["outcome"], cell["outcome"])]
+
+    what = cell["outcome"] if alone else f"{cell['outcome']}, IoU {cell['iou']:.2f}"
+    named = not pd.isna(cell["timepoint"])
+    where = f"t{cell['timepoint']} {cell['well']}" if named else str(cell["field"])[:14]
+    strip = Image.new("L", (CELL, 2 * LINE), 0)
+    pen = ImageDraw.Draw(strip)
+    pen.text((4, 2), what, fill=GREYS - 1, font=FONT)
+    pen.text((4, LINE), f"{where}, {diameter:.0f} px", fill=GREYS - 1, font=FONT)
+    return np.vstack([canvas, np.minimum(np.asarray(strip), GREYS - 1)])
+
+
+def _window(source: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarray:
+    """Return a square of an array, 0 where it reaches over the frame."""
+    (y, x), found = corner, np.zeros((side, side), source.dtype)
+    top, left = max(0, y), max(0, x)
+    inside = source[top : y + side, left : x + side]
+    found[top - y : top - y + inside.shape[0], left - x : left - x + inside.shape[1]] = inside
+    return found
+
+
+def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
+    """Lay crops out in rows of five, with the legend of their colours below."""
+    gap = 6
+    height, width = CELL + 2 * LINE, CELL
+    rows = -(-max(1, len(crops)) // COLUMNS)
+    canvas = np.zeros((rows * (height + gap), COLUMNS * (width + gap) - gap), np.uint8)
+    for number, one in enumerate(crops):
+        top, left = (height + gap) * (number // COLUMNS), (width + gap) * (number % COLUMNS)
+        canvas[top : top + height, left : left + width] = one
+    names = (FOUND, MISSED, INVENTED, MERGED, SPLIT)
+    legend = [
+        *((name, name) for name in names),
+        ("predicted", "prediction"),
+        ("other", "other cells"),
+    ]
+    return _picture(np.vstack([canvas, _legend(canvas.shape[1], legend)]))
+
+
+def encode(picture: Image.Image) -> bytes:
+    """Return a palette image as the bytes of a PNG; the same picture is the same bytes."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _colours_of_truth(cells: pd.DataFrame, count: int) -> np.ndarray:
+    colours = np.zeros(count + 1, np.uint8)
+    rows = cells[cells["label"].notna()]
+    colours[rows["label"].to_numpy(np.int64)] = rows["outcome"].map(INDEX)
+    return colours
+
+
+def _colours_of_predictions(cells: pd.DataFrame, count: int) -> np.ndarray:
+    colours = np.zeros(count + 1, np.uint8)
+    rows = cells[cells["predicted_label"].notna()]
+    colour = rows["outcome"].replace({**OUTLINE, FOUND: "predicted"}).map(INDEX)
+    colours[rows["predicted_label"].to_numpy(np.int64)] = colour
+    return colours
+
+
+def _plane(image: np.ndarray) -> np.ndarray:
+    return (image if image.ndim == 2 else image.mean(axis=2)).astype(np.float32)
+
+
+def _range(image: np.ndarray) -> tuple[float, float]:
+    """Return the 1st and 99th percentile of a field, of every eighth pixel each way."""
+    low, high = np.percentile(_plane(image[::8, ::8]), (1, 99))
+    return float(low), float(high)
+
+
+def _grey(plane: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """Return the plane as grey levels, from its 1st to its 99th percentile, as Cellpose sees it.
+
+    Dim cells are lifted, and the brightest stay below white, so that outlines are seen on both.
+    """
+    low, high = ends
+    scaled = np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
+    return STEP * np.round(scaled**GAMMA * BRIGHTEST * (GREYS - 1) / STEP).astype(np.uint8)
+
+
+def _legend(width: int, entries: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Return lines with a square of each colour and its text: (h, width) uint8."""
+    places, left, line = [], 8, 0
+    for name, text in entries:
+        needed = 18 + int(FONT.getlength(text)) + 14
+        if left + needed > width and left > 8:
+            left, line = 8, line + 1
+        places.append((left, 6 + line * LINE, name, text))
+        left += needed
+    strip = Image.new("L", (width, (line + 1) * LINE + 10), 0)
+    pen = ImageDraw.Draw(strip)
+    for left, top, _, text in places:
+        pen.text((left + 18, top - 2), text, fill=GREYS - 1, font=FONT)
+    drawn = np.minimum(np.asarray(strip), GREYS - 1).copy()
+    for left, top, name, _ in places:
+        drawn[top : top + 12, left : left + 12] = INDEX[name]
+    return drawn
+
+
+def _picture(indices: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(indices)
+    picture.putpalette(
+        [round(level * 255 / (GREYS - 1)) for level in range(GREYS) for _ in "RGB"]
+        + [value for colour in COLOURS.values() for value in colour]
+    )
+    return picture

@@ -1,0 +1,68 @@
+"""Profiles: files of parameter overrides, conf/<name>.yaml, and the flags they are for DVC."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cellular.base.errors import InputError
+from cellular.base.params import Params, load_params, validate
+
+RESERVED = ("true", "false", "null", "none", "nan", "inf")
+
+
+def load_profile(path: Path) -> dict[str, Any]:
+    """Return the overrides of a profile, by dotted name; `InputError` if it holds anything else."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        known = ", ".join(sorted(found.stem for found in Path(path).parent.glob("*.yaml")))
+        raise InputError(f"{path}: no such profile; there are: {known or 'none'}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected names of parameters with their values")
+    return _flat(content)
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def overridden(params_path: Path, overrides: dict[str, Any], where: str) -> Params:
+    """Return params.yaml with `overrides` in it, validated as a whole."""
+    load_params(params_path)
+    content = yaml.safe_load(Path(params_path).read_text(encoding="utf-8"))
+    for name, value in overrides.items():
+        *sections, last = name.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{where}: {name}: {section} is no section")
+        place[last] = value
+    return validate(Params, content, where)
+
+
+def flags(overrides: dict[str, Any]) -> list[str]:
+    """Return overrides as flags of `dvc exp run`: -S, name=value, ..."""
+    return [part for name, value in overrides.items() for part in ("-S", f"{name}={_hydra(value)}")]
+
+
+def _hydra(value: Any) -> str:
+    """Return a value as Hydra's grammar of overrides, which DVC uses, writes it."""
+    if isinstance(value, str):
+        # A word is written as it is; what Hydra could take for a number or for null is quoted.
+        plain = value.replace("_", "a").replace("-", "a").isalnum() and value.isascii()
+        plain = plain and value[0].isalpha() and value.lower() not in RESERVED
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{','.join(map(_hydra, value))}]"
+    return json.dumps(value)

@@ -1,0 +1,162 @@
+"""Data sets of the catalogue, verified, in the layout that the stages expect."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import tifffile
+from tqdm import tqdm
+
+from cellular.base.errors import InputError, raise_faults
+from cellular.base.files import check_apart, check_new, whole
+from cellular.base.params import DataParams
+from cellular.fetching.archives import fetch_members, matching, names, unpack
+from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
+from cellular.fetching.local import import_folder
+from cellular.fetching.remotes import is_local, repository, resolve
+from cellular.fetching.sources import DatasetSource, catalogue
+from cellular.imaging.images import read_image
+
+log = logging.getLogger(__name__)
+
+WAVES = ("w1", "w2", "w3")  # FITC (EGFP), Texas Red (mRFP), transmitted light
+# The order of the authors' merged pictures, so that channel numbers mean the same.
+RGB = ("w2", "w1", "w3")
+
+
+def fetch_dataset(
+    name: str, output_dir: Path, data: DataParams | None = None, *, force: bool = False
+) -> dict[str, int]:
+    """Put a data set of the catalogue into `<output_dir>/images`, `masks` and `channels`.
+
+    Returns
+    -------
+    dict
+        The number of files in each folder.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or its files cannot be had or are not what the catalogue describes.
+    """
+    output_dir = Path(output_dir)
+    source = catalogue().dataset(name)
+    data = data or DataParams()
+    check_apart([output_dir], [repository() / data.path] if data.path else [])
+    check_new(output_dir, force)
+    with whole(output_dir) as staging:
+        staging.mkdir()
+        HOW[source.how](source, staging, data)
+        return {
+            folder.name: sum(path.is_file() for path in folder.rglob("*"))
+            for folder in sorted(staging.iterdir())
+        }
+
+
+def _archive(name: str) -> Path:
+    source = catalogue().files[name]
+    path = fetch(name, source)
+    log.info("licence: %s", source.licence)
+    log.info("citation: %s", source.citation)
+    return path
+
+
+def _members(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    archive = _archive(source.file)
+    for folder, pattern in source.members.items():
+        unpack(archive, staging / folder, matching(pattern))
+
+
+def _folders(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    archive = _archive(source.file)
+    for folder, wanted in source.members.items():
+        unpack(archive, staging / folder, _below(wanted, archive))
+
+
+def _below(folder: str, archive: Path) -> Callable[[PurePosixPath], PurePosixPath | None]:
+    """Return a `place` for `unpack`: what lies below `folder`, at whatever depth that is.
+
+    Folders beginning with "__" or "." are left out: archives made on a Mac have twins in __MACOSX.
+    """
+    roots = {
+        path.parts[: path.parts.index(folder) + 1]
+        for path in names(archive)
+        if folder in path.parts[:-1] and not path.parts[0].startswith(("__", "."))
+    }
+    if len(roots) != 1:
+        raise InputError(
+            f"{archive}: {len(roots)} folders are named {folder}, expected one; "
+            "is it the right file?"
+        )
+    (root,) = roots
+
+    def place(path: PurePosixPath) -> PurePosixPath | None:
+        if path.parts[: len(root)] != root or path.name.startswith("."):
+            return None
+        return PurePosixPath(*path.parts[len(root) :])
+
+    return place
+
+
+def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    masks = _archive(source.file)
+    unpack(masks, staging / "masks", _below("masks", masks))
+    fields = sorted(path.name for path in (staging / "masks").iterdir() if path.is_dir())
+    files = [f"{field}_{wave}.TIF" for field in fields for wave in WAVES]
+    images = catalogue().files[source.images]
+    address = resolve(images.url)
+    log.info("fetching %d members of %s: %s", len(files), images.url, images.what)
+    channels = staging / "channels"
+    if is_local(address):
+        if not Path(address).is_file():
+            raise InputError(f"{address}: no such file in the folder that stands for {images.url}")
+        unpack(Path(address), channels, _members_of("images", files))
+    else:
+        # Kept with the downloads, so that a fetch that was cut off has less to do the next time.
+        kept = cache_dir() / f"members-of-{source.images}"
+        with session() as http, reaching(address):
+            fetch_members(http, address, [f"images/{name}" for name in files], kept)
+        check_space(staging, sum((kept / "images" / name).stat().st_size for name in files))
+        channels.mkdir()
+        for name in files:
+            shutil.copyfile(kept / "images" / name, channels / name)
+    raise_faults(
+        address, [f"{name}: not in {address}" for name in files if not (channels / name).exists()]
+    )
+    (staging / "images").mkdir()
+
+    def merge(field: str) -> None:
+        planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
+        merge_channels(planes, staging / "images" / f"{field}.tif")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(tqdm(pool.map(merge, fields), "merge", len(fields), unit="field", leave=False))
+
+
+def _members_of(folder: str, files: list[str]) -> Callable[[PurePosixPath], PurePosixPath | None]:
+    """Return a `place` for `unpack`: these files of one folder, without it."""
+    wanted = {PurePosixPath(folder) / name for name in files}
+    return lambda path: PurePosixPath(path.name) if path in wanted else None
+
+
+def merge_channels(paths: list[Path], target: Path) -> None:
+    """Write three one-channel images, of one size, as one (H, W, 3) TIFF of their dtype."""
+    planes = [read_image(path) for path in paths]
+    shapes = {plane.shape for plane in planes}
+    if len(shapes) != 1 or planes[0].ndim != 2:
+        raise InputError(f"{', '.join(map(str, paths))}: shapes {shapes}, expected one plane each")
+    tifffile.imwrite(
+        target, np.dstack(planes), photometric="rgb", compression="zlib", metadata=None,
+        software=False,
+    )  # fmt: skip
+
+
+def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    import_folder(data, staging)
+
+
+HOW = {"members": _members, "channels": _channels, "folders": _folders, "local": _local}

@@ -1,0 +1,59 @@
+"""Pretrained weights: what a model type names, fetched if need be, as a whole CPnet state dict."""
+
+from pathlib import Path
+
+from cellular.base.errors import InputError
+from cellular.base.files import check_new
+from cellular.fetching.archives import read_member
+from cellular.fetching.downloads import fetch
+from cellular.fetching.remotes import repository
+from cellular.fetching.sources import catalogue
+from cellular.network import weights
+
+SCRATCH = "scratch"
+
+
+def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
+    """Return the weights that `model_type` names, as a whole CPnet state dict.
+
+    A name in the catalogue, `scratch` (random weights, by `seed`), or the path of a weights file.
+
+    Raises
+    ------
+    InputError
+        If it is none of these. Never another model in its place.
+    """
+    if model_type == SCRATCH:
+        return weights.random_state(seed)
+    source = catalogue().weights.get(model_type)
+    if source is None:
+        # In a temporary copy of the repository a relative path still means the user's file.
+        path = repository() / Path(model_type).expanduser()
+        if not path.is_file():
+            known = ", ".join([*sorted(catalogue().weights), SCRATCH])
+            raise InputError(
+                f"model type {model_type!r} is neither a file nor a known name; known: {known}"
+            )
+        return weights.load(path)
+    path = fetch(source.file, catalogue().files[source.file])
+    if source.member is None:
+        return weights.load(path, source.diameter)
+    name = f"{path.name}: {source.member}"
+    state = weights.unpickle(read_member(path, source.member, source.sha256), name)
+    if source.layout == "scellseg":
+        state = weights.from_scellseg(state)
+    return weights.check(weights.with_diameters(state, source.diameter), name)
+
+
+def fetch_weights(model_type: str, output: Path, *, seed: int = 0, force: bool = False) -> float:
+    """Write the weights that `model_type` names to `output`; Cellpose opens the file.
+
+    Returns
+    -------
+    float
+        The cell diameter stored in them, in pixels.
+    """
+    check_new(Path(output), force)
+    state = pretrained_state(model_type, seed)
+    weights.save(state, Path(output))
+    return float(state["diam_labels"])

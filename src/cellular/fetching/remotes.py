@@ -1,0 +1,51 @@
+"""Remotes: where `remote://<name>/<path>` of the catalogue leads, by DVC's own configuration.
+
+The roots stand in .dvc/config alone, so that `dvc remote modify --local <name> url ...` moves
+everything that comes from there to a mirror, or to a local folder.
+"""
+
+import os
+from pathlib import Path
+
+from dvc.config import Config, ConfigError
+
+from cellular.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+PREFIX = "remote://"
+
+
+def repository() -> Path:
+    """Return the repository's root; in DVC's temporary copies, that of the real one.
+
+    A copy has no `.dvc/config.local`, in which a machine's mirrors stand.
+    """
+    return Path(os.environ.get("DVC_ROOT", ROOT))
+
+
+def resolve(url: str) -> str:
+    """Return the address, or the local path, that `url` leads to.
+
+    Raises
+    ------
+    InputError
+        If `url` names a remote that is not configured.
+    """
+    if not url.startswith(PREFIX):
+        return url
+    name, _, path = url.removeprefix(PREFIX).partition("/")
+    try:
+        remotes = Config(str(repository() / ".dvc"))["remote"]
+    except ConfigError as error:
+        raise InputError(f"{repository() / '.dvc/config'}: {error}") from None
+    if name not in remotes:
+        raise InputError(
+            f"{url}: no remote {name!r} is configured; known: {', '.join(sorted(remotes))}. "
+            f"Add it with: dvc remote add {name} <address or folder>"
+        )
+    return f"{remotes[name]['url'].rstrip('/')}/{path}"
+
+
+def is_local(address: str) -> bool:
+    """Tell whether an address is a path of this machine."""
+    return "://" not in address

@@ -1,0 +1,93 @@
+"""The catalogue of what is fetched: sources.yaml, validated.
+
+Well-kept libraries do what is not ours in the fetching: requests with urllib3's Retry the HTTP
+(waiting, Retry-After, redirects, certificates, proxies), zipfile the directories of archives, DVC's
+configuration the addresses, pypi-simple the package index. fsspec, which comes with DVC, reads
+remote files too, but neither honours Retry-After nor binds the parts of a file to one version
+(If-Range, ETag), nor keeps what it received when it is killed: that is why it is not used.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from cellular.base.errors import InputError
+from cellular.base.params import Section, validate
+
+CATALOGUE = Path(__file__).with_name("sources.yaml")
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class SourceFile(Section):
+    """A file to download: from a package index (`package`, `file`) or from a `url`."""
+
+    what: str
+    licence: str
+    citation: str
+    package: str | None = None
+    file: str | None = None
+    url: str | None = None
+    size: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern=SHA256)
+
+    @model_validator(mode="after")
+    def _findable(self) -> "SourceFile":
+        if (self.url is None) == (self.package is None) or bool(self.package) != bool(self.file):
+            raise ValueError("expected either url, or package and file")
+        return self
+
+
+class DatasetSource(Section):
+    """A data set and how it becomes data/raw; sources.yaml tells what each `how` is."""
+
+    what: str
+    how: Literal["members", "channels", "folders", "local"]
+    file: str | None = None
+    images: str | None = None
+    members: dict[str, str] = Field(default_factory=dict)
+
+
+class WeightsSource(Section):
+    """Weights: a file, or a member of an archive, and how its tensors are named."""
+
+    file: str
+    member: str | None = None
+    sha256: str | None = Field(None, pattern=SHA256)
+    layout: str = Field("cpnet", pattern="^(cpnet|scellseg)$")
+    diameter: float = Field(gt=0)
+
+
+class Catalogue(Section):
+    """The whole of sources.yaml."""
+
+    files: dict[str, SourceFile]
+    datasets: dict[str, DatasetSource]
+    weights: dict[str, WeightsSource]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Catalogue":
+        used = [(name, item.file) for name, item in self.weights.items()]
+        used += [(name, item.file) for name, item in self.datasets.items()]
+        used += [(name, item.images) for name, item in self.datasets.items()]
+        for name, file in used:
+            if file is not None and file not in self.files:
+                raise ValueError(f"{name}: file {file!r} is not under files")
+        return self
+
+    def dataset(self, name: str) -> DatasetSource:
+        """Return a data set by name, or raise `InputError`."""
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets))
+            raise InputError(f"dataset {name!r} is not in the catalogue; known: {known}")
+        return self.datasets[name]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return the catalogue that stands beside this module."""
+    return validate(
+        Catalogue, yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")), str(CATALOGUE)
+    )

@@ -1,0 +1,1 @@
+"""Images, label maps, fields and training sets, on disk and as arrays."""

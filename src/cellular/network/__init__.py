@@ -1,0 +1,1 @@
+"""Cellpose's network: its weights, the tiles it sees, the cells it finds."""

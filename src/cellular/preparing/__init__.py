@@ -1,0 +1,1 @@
+"""Annotations become label maps and flows."""

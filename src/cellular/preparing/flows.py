@@ -1,0 +1,197 @@
+"""Flows: what the network is to predict of every pixel, computed once for a data set.
+
+Cellpose's own function, which needs seconds a field and which `train_seg` calls anew in every run.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from cellpose.dynamics import labels_to_flows
+from cellpose.transforms import resize_image
+from cellpose.utils import diameters
+from tqdm import tqdm
+
+from cellular.base.errors import InputError, raise_faults
+from cellular.base.files import check_apart, check_new, whole
+from cellular.imaging.fields import Pair, load_pairs, read_pair
+from cellular.imaging.tones import correct
+from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
+from cellular.network.weights import NETWORK_DIAMETER
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid")  # the test fields are not trained on
+SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's floor, below which rescaling would blow crops up
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A field's arrays and what is known of its cells."""
+
+    image: np.ndarray  # (C, H, W), as it was taken
+    labels: np.ndarray  # (H, W), numbered 1 to n
+    cells: int
+    diameter: float  # median diameter of the cells, in pixels
+
+
+def median_diameter(labels: np.ndarray) -> float:
+    """Return the median diameter of the cells, in pixels: sqrt(4 area / pi), as Cellpose."""
+    return max(float(diameters(labels)[0]), SMALLEST_DIAMETER)
+
+
+def annotated(image: np.ndarray, labels: np.ndarray, gamma: float = 1.0) -> Annotated:
+    """Return a field, (H, W) or (H, W, C) with its label map, as training sees it."""
+    image = correct(image, gamma)
+    channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    return Annotated(channels_first, labels, int(labels.max(initial=0)), median_diameter(labels))
+
+
+def shrunk(field: Annotated, factor: float) -> Annotated:
+    """Return the field resized by `factor`, as Cellpose resizes images before its network."""
+    height, width = (max(1, round(side * factor)) for side in field.labels.shape)
+    image = resize_image(
+        np.ascontiguousarray(field.image.transpose(1, 2, 0), np.float32), Ly=height, Lx=width
+    )
+    labels = resize_image(field.labels, Ly=height, Lx=width, interpolation=0, no_channels=True)
+    image = image[None] if image.ndim == 2 else np.ascontiguousarray(image.transpose(2, 0, 1))
+    return Annotated(image, labels, field.cells, field.diameter * factor)
+
+
+def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
+    """Return cell, flow in y and flow in x of a label map: (3, H, W) float32."""
+    return labels_to_flows([labels.copy()], device=device)[0][1:]
+
+
+def write_flows(
+    prepared: Path, output: Path, *, cell_diameter: float | None = None, gamma: float = 1.0,
+    device: torch.device = CPU, force: bool = False,
+) -> dict[str, int]:  # fmt: skip
+    """Write the training sets of a folder that `process_masks` made.
+
+    `<output>/<class>/<train|valid>/`, as `cellular.imaging.trainingset` reads it, for each class.
+
+    Parameters
+    ----------
+    cell_diameter : resize the fields, so that the cells of the training fields have so many pixels
+        on average: with 30, a sixteenth of the pixels of fields with cells of 120; None: do not
+    gamma : correct the images (`cellular.imaging.tones`); 1: leave them as they are
+
+    Returns
+    -------
+    dict
+        Fields written, by class.
+    """
+    prepared, output = Path(prepared), Path(output)
+    check_apart([output], [prepared])
+    check_new(output, force)
+    classes = sorted(path for path in prepared.iterdir() if (path / SPLITS[0]).is_dir())
+    if not classes:
+        raise InputError(f"{prepared}: no class with fields to train on in it")
+    with whole(output) as staging:
+        staging.mkdir()
+        return {
+            folder.name: write_sets(
+                {split: folder / split for split in SPLITS if (folder / split).is_dir()},
+                staging / folder.name, cell_diameter=cell_diameter, gamma=gamma, device=device,
+            )
+            for folder in classes
+        }  # fmt: skip
+
+
+def write_sets(
+    folders: dict[str, Path],
+    output: Path,
+    *,
+    cell_diameter: float | None,
+    gamma: float = 1.0,
+    device: torch.device = CPU,
+) -> int:
+    """Write `<output>/<name>/` for each prepared folder, and return the number of fields.
+
+    All are resized by one factor, that of the folder `train`.
+
+    Raises
+    ------
+    InputError
+        One error that tells all faults of the data.
+    """
+    pairs = {name: load_pairs(folder) for name, folder in folders.items()}
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        factor = 1.0
+        if cell_diameter is not None:
+            sizes = list(pool.map(_diameter, pairs["train"]))
+            raise_faults(folders["train"], [size for size in sizes if isinstance(size, str)])
+            factor = cell_diameter / float(np.mean(sizes))
+        jobs = [
+            (pair, output / name, factor, gamma, device)
+            for name, group in pairs.items()
+            for pair in group
+        ]
+        for name in pairs:
+            (output / name).mkdir(parents=True)
+        # PyTorch uses all cores for one field only in part: two at a time are faster.
+        written = list(tqdm(pool.map(_write, jobs), "flows", len(jobs), unit="field", leave=False))
+    raise_faults(output, [told for told in written if isinstance(told, str)])
+    for name in pairs:
+        fields = [
+            told for told, (_, folder, *_) in zip(written, jobs, strict=True)
+            if folder == output / name
+        ]  # fmt: skip
+        text = json.dumps(
+            {
+                "format": FORMAT,
+                "cell_diameter": cell_diameter or NETWORK_DIAMETER,
+                "gamma": gamma,
+                "fields": fields,
+            },
+            indent=1,
+            allow_nan=False,
+        )
+        (output / name / INDEX).write_text(text + "\n", encoding="utf-8")
+    return len(jobs)
+
+
+def _diameter(pair: Pair) -> float | str:
+    try:
+        return median_diameter(read_pair(pair)[1])
+    except InputError as error:
+        return str(error)
+
+
+def _write(job: tuple[Pair, Path, float, float, torch.device]) -> dict | str:
+    """Write a field's arrays; return its entry in the index, or the fault of its files."""
+    pair, folder, factor, gamma, device = job
+    try:
+        field = annotated(*read_pair(pair), gamma)
+    except InputError as error:
+        return str(error)
+    limits = percentiles(field.image)
+    if factor != 1.0:
+        field = shrunk(field, factor)
+    arrays = {
+        "image": np.ascontiguousarray(field.image),
+        "flows": encode(flows_of(field.labels, device)),
+    }
+    hashes = {}
+    for kind, array in arrays.items():
+        path = folder / f"{pair.field}_{kind}.npy"
+        np.save(path, array)
+        hashes[kind] = hashlib.sha256(array).hexdigest()
+    return {
+        "name": pair.field,
+        "cells": field.cells,
+        "diameter": field.diameter,
+        "scale": factor,
+        "shape": list(field.labels.shape),
+        "percentiles": {str(number): list(pair) for number, pair in limits.items()},
+        "sha256": hashes,
+        "source": source_hashes(pair),
+    }

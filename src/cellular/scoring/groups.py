@@ -1,0 +1,71 @@
+"""Groups: the scores by what a biologist asks for, such as class, well, time point and size."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from cellular.imaging.matching import FOUND
+from cellular.scoring.scores import AT, FieldResult, quantities, scores_of
+
+SIZES = ("smallest", "small", "large", "largest")  # quarters of the true cells, by diameter
+# Kinds of groups that predicted cells without a partner belong to as well: of these, precision and
+# F1 are known. A predicted cell alone has no class, and nobody knows how crowded it would be.
+OF_BOTH = ("well", "timepoint", "size", "border")
+
+
+def size_limits(results: Sequence[FieldResult]) -> list[float]:
+    """Return the diameters between the quarters of true cells, in pixels; empty without cells."""
+    diameters = pd.concat([result.cells["diameter"] for result in results]).dropna()
+    return np.quantile(diameters, (0.25, 0.5, 0.75)).tolist() if len(diameters) else []
+
+
+def groups(results: Sequence[FieldResult]) -> dict[str, dict[str, dict]]:
+    """Return the scores of each group of cells, over all fields together.
+
+    A true cell's size is its own diameter; that of a predicted cell without a partner is the
+    predicted one.
+
+    Returns
+    -------
+    dict
+        By kind (class, well, timepoint, size, crowding, border) and group: the number of `cells`,
+        those `found`, `recall`, `mean_iou`, and where predicted cells have that kind as well,
+        `precision` and `f1`. Kinds that are not known are left out.
+    """
+    cells = pd.concat([result.cells for result in results], ignore_index=True)
+    sums = quantities(cells)
+    limits = size_limits(results)
+    found: dict[str, dict[str, dict]] = {}
+    for kind, names in _kinds(cells, limits).items():
+        rows = names.groupby(names, observed=True, sort=True).groups
+        of_kind = {
+            str(name): _scores(kind, cells.iloc[index], sums[index]) for name, index in rows.items()
+        }
+        of_kind = {name: scores for name, scores in of_kind.items() if scores["cells"]}
+        if of_kind:
+            found[kind] = of_kind
+    return found
+
+
+def _kinds(cells: pd.DataFrame, limits: list[float]) -> dict[str, pd.Series]:
+    """Return the group of each row, by kind; missing where a row has none."""
+    kinds = {name: cells[name] for name in ("class", "well", "timepoint")}
+    if limits:
+        diameter = cells["diameter"].fillna(cells["predicted_diameter"])
+        quarter = np.searchsorted(limits, diameter)
+        kinds["size"] = pd.Series(
+            pd.Categorical.from_codes(quarter, SIZES, ordered=True), cells.index
+        )
+    kinds["crowding"] = cells["crowded"].map({True: "crowded", False: "alone"}).astype("string")
+    kinds["border"] = cells["border"].map({True: "touching", False: "inside"}).astype("string")
+    return kinds
+
+
+def _scores(kind: str, cells: pd.DataFrame, sums: np.ndarray) -> dict[str, float | int]:
+    totals = sums.sum(axis=0)
+    scores = scores_of(totals)
+    names = ["recall", "mean_iou"] + (["precision", "f1"] if kind in OF_BOTH else [])
+    found = {"cells": int(totals[AT["cells"]]), "found": int((cells["outcome"] == FOUND).sum())}
+    values = {name: float(scores["objects", name]) for name in names}
+    return found | {name: value for name, value in values.items() if not np.isnan(value)}

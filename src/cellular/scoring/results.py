@@ -1,0 +1,185 @@
+"""Results: the scores of a model on the fields of a split, as files that others read again.
+
+<split>_eval.json     all scores of the split: metrics for DVC
+<split>_fields.csv    one row a field, with its scores
+<split>_cells.csv     one row a cell, with what became of it (cellular.scoring.cells.COLUMNS)
+curves/<split>_*.csv  what is plotted: AP against IoU, F1 by size, diameters
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellular.base.errors import InputError
+from cellular.base.files import whole, write_json
+from cellular.imaging.fields import origin
+from cellular.scoring.bootstrap import Samples, interval, resamples, unit_of
+from cellular.scoring.cells import COLUMNS
+from cellular.scoring.groups import SIZES, groups, size_limits
+from cellular.scoring.scores import (
+    IOU_THRESHOLDS,
+    FieldResult,
+    Place,
+    counts_of,
+    nested,
+    summarise,
+    table_of_scores,
+)
+
+# Scores with an interval: those that one would report.
+REPORTED: dict[Place, str] = {
+    ("objects", "average_precision", "0.5"): "AP@0.5",
+    ("objects", "average_precision", "0.75"): "AP@0.75",
+    ("objects", "average_precision", "0.9"): "AP@0.9",
+    ("objects", "average_precision", "mean"): "AP, mean of IoU 0.5 to 0.95",
+    ("objects", "precision"): "precision of cells",
+    ("objects", "recall"): "recall of cells",
+    ("objects", "f1"): "F1 of cells",
+    ("objects", "panoptic_quality"): "panoptic quality",
+    ("objects", "mean_iou"): "mean IoU of found cells",
+    ("objects", "aggregated_jaccard"): "aggregated Jaccard index",
+    ("objects", "boundary_f1", "2px"): "boundary F1 at 2 px",
+    ("objects", "boundary_f1", "2pct"): "boundary F1 at 2 % of the diameter",
+    ("cell", "precision"): "pixel precision of cell",
+    ("cell", "recall"): "pixel recall of cell",
+    ("cell", "f1"): "pixel F1 of cell",
+    ("average", "f1"): "pixel F1, mean of cell and background",
+    ("average", "jaccard"): "pixel Jaccard, mean of cell and background",
+    ("count_error", "relative"): "error of the count, relative",
+    ("diameter_error", "px"): "error of the diameter, px",
+}
+
+
+def files_of(folder: Path, split: str) -> dict[str, Path]:
+    """Return where the results of a split lie, by what they are."""
+    return {
+        "scores": folder / f"{split}_eval.json",
+        "fields": folder / f"{split}_fields.csv",
+        "cells": folder / f"{split}_cells.csv",
+        "ap": folder / "curves" / f"{split}_ap.csv",
+        "sizes": folder / "curves" / f"{split}_size.csv",
+        "diameters": folder / "curves" / f"{split}_diameter.csv",
+    }
+
+
+def write_results(
+    folder: Path, split: str, results: Sequence[FieldResult], seed: int
+) -> dict[str, dict]:
+    """Write all files of a split, and return what is in `<split>_eval.json`.
+
+    That is `cellular.scoring.scores.summarise`, the scores of `groups` of cells, and the 95 %
+    intervals of the scores in `REPORTED`, `interval_by_field` or `interval_by_cell` by what was
+    resampled.
+    """
+    samples = resamples(results, seed)
+    by_group = groups(results)
+    summary = summarise(results) | {
+        "groups": by_group,
+        f"interval_{unit_of(results)}": _intervals(samples),
+    }
+    paths = files_of(Path(folder), split)
+    cells = pd.concat([result.cells for result in results], ignore_index=True)
+    _write_table(paths["fields"], _table_of_fields(results))
+    _write_table(paths["cells"], cells)
+    _write_table(paths["ap"], _precision_by_iou(summary, samples))
+    _write_table(paths["sizes"], _by_size(by_group.get("size", {}), size_limits(results)))
+    found = cells[cells["outcome"] == "found"]
+    _write_table(paths["diameters"], found[["field", "label", "diameter", "predicted_diameter"]])
+    write_json(paths["scores"], summary)
+    return summary
+
+
+def read_results(folder: Path, split: str) -> list[FieldResult]:
+    """Read the results of a split; `InputError` tells which file is missing or not ours."""
+    paths = files_of(Path(folder), split)
+    tables = {}
+    for name, kinds in (("fields", {"field": "string", "pixels": "int64"}), ("cells", COLUMNS)):
+        path = paths[name]
+        try:
+            tables[name] = read_table(path, kinds)[list(kinds)]
+        except (KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{path}: no table as src/eval.py writes it ({reason}); evaluate anew"
+            ) from None
+    cells = dict(list(tables["cells"].groupby("field", sort=False)))
+    none = tables["cells"].iloc[:0]
+    return [
+        FieldResult(row.field, cells.get(row.field, none).reset_index(drop=True), row.pixels)
+        for row in tables["fields"].itertuples()
+    ]
+
+
+def check_there(path: Path) -> None:
+    """Raise `InputError` if a file or folder of results is missing."""
+    if not path.exists():
+        raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
+
+
+def read_table(path: Path, kinds: dict[str, str] | None = None) -> pd.DataFrame:
+    """Read a CSV; only what is empty is missing: a field, or a class, may be called NA.
+
+    Raises `InputError` if there is no such file.
+    """
+    check_there(path)
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+
+
+def read_json(path: Path) -> dict:
+    """Read a file of metrics; `InputError` if it is missing or no JSON."""
+    check_there(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: no valid JSON ({error}); run its stage anew") from None
+
+
+def _intervals(samples: Samples) -> dict:
+    found = {place: interval(samples[place]) for place in REPORTED if place in samples}
+    return nested(
+        {place: {"low": ends[0], "high": ends[1]} for place, ends in found.items() if ends}
+    )
+
+
+def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
+    scores = {".".join(place): values for place, values in table_of_scores(results).items()}
+    rows = [
+        {"field": result.field, "timepoint": None, "well": None}
+        | origin(result.field)
+        | {"pixels": result.pixels}
+        | counts_of(result.cells)
+        for result in results
+    ]
+    return pd.concat([pd.DataFrame(rows), pd.DataFrame(scores)], axis=1)
+
+
+def _precision_by_iou(summary: dict, samples: Samples) -> pd.DataFrame:
+    means = summary["objects"].get("average_precision", {})
+    rows = []
+    for threshold in IOU_THRESHOLDS:
+        name = f"{threshold:g}"
+        if name in means:
+            ends = interval(samples["objects", "average_precision", name]) if samples else None
+            low, high = ends or (np.nan, np.nan)
+            rows.append((threshold, means[name], low, high))
+    return pd.DataFrame(rows, columns=["iou", "average_precision", "low", "high"])
+
+
+def _by_size(by_size: dict[str, dict], limits: Sequence[float]) -> pd.DataFrame:
+    ends = [0.0, *limits, np.nan]
+    rows = [
+        {"size": size, "from_px": ends[number], "to_px": ends[number + 1]} | by_size[size]
+        for number, size in enumerate(SIZES)
+        if size in by_size
+    ]
+    scores = ["cells", "found", "recall", "mean_iou", "precision", "f1"]
+    return pd.DataFrame(rows, columns=["size", "from_px", "to_px", *scores])
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    # Eight digits tell an IoU of half from all others in fields of up to 50 million pixels.
+    with whole(path) as staging:
+        table.to_csv(staging, index=False, float_format="%.8g", lineterminator="\n")

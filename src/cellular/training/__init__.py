@@ -1,0 +1,1 @@
+"""Prepared fields become weights."""

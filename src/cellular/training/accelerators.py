@@ -1,0 +1,42 @@
+"""Accelerators: device, precision and processes of a training run, through Lightning Fabric."""
+
+import logging
+import os
+
+import torch
+from lightning_fabric import Fabric
+
+from cellular.base.devices import choose_precision
+
+FABRIC_PRECISION = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def launch(device: torch.device, precision: str = "auto") -> Fabric:
+    """Return Fabric for this process, and for its fellows if there are any.
+
+    Started by `fabric run` or `torchrun`, this process is one of several on one or more machines.
+    """
+    chosen = choose_precision(device, precision)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # the same run twice, the same bytes
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = chosen == "tf32"
+        torch.backends.cudnn.allow_tf32 = chosen == "tf32"
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    devices = local
+    if world == 1 and device.type == "cuda":
+        devices = [device.index or 0]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own line tells as much
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=world // local,
+        strategy="ddp" if world > 1 else "auto",
+        precision=FABRIC_PRECISION[chosen],
+    )
+    if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
+        fabric.launch()
+    if not fabric.is_global_zero:
+        logging.getLogger("cellular").setLevel(logging.WARNING)  # one process tells for all
+    return fabric

@@ -1,0 +1,164 @@
+"""Crops: pieces of fields at random places, rotated, flipped and scaled, that a step is made on.
+
+`cellpose.transforms.random_rotate_and_resize` copies whole fields, in memory, for every crop. Here
+its random numbers are drawn first, in its order, and only the pixels that a crop shows are read:
+the same values (tests/test_crops.py), from fields that are mapped from disk, by several threads
+ahead of the network.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from cellular.base.params import TrainParams
+from cellular.imaging.trainingset import TrainingField
+
+SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
+AHEAD = 4  # batches that are made before they are asked for
+MARGIN = 2  # pixels around the corners of a crop, for interpolation and rounding
+
+Batch = tuple[np.ndarray, np.ndarray]  # (n, channels, S, S) images; (n, 3, S, S) cell and flows
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a crop lies."""
+
+    field: int  # index of its field
+    flip: bool  # left and right exchanged, before the rotation
+    angle: float  # radians
+    matrix: np.ndarray  # (2, 3), from pixels of the field (flipped, if so) to pixels of the crop
+    noise_seed: tuple[int, ...]  # of brightness and noise
+
+
+class Crops:
+    """The crops of a training set's fields: which, where, and their pixels."""
+
+    def __init__(self, fields: Sequence[TrainingField], params: TrainParams, count: int | None):
+        """Make `count` crops an epoch, at random, or one of each field."""
+        self.fields = fields
+        self.params = params
+        self.count = count or len(fields)
+
+    def plan(self, seed: int) -> list[Crop]:
+        """Return the crops of an epoch. Seed and numbers are drawn in Cellpose's order."""
+        random = np.random.RandomState(seed)
+        total = len(self.fields)
+        if self.count == total:
+            order = random.permutation(total)
+        else:
+            chances = np.full(total, 1 / total)
+            order = random.choice(total, self.count, p=chances / chances.sum())
+        return [self._place(int(index), random, (seed, n)) for n, index in enumerate(order)]
+
+    def _place(self, index: int, random: np.random.RandomState, noise_seed: tuple) -> Crop:
+        """Draw a crop's place, as `random_rotate_and_resize` of cellpose 3.1.1.3 does."""
+        params, field = self.params, self.fields[index]
+        height, width = field.shape
+        size = params.crop_size
+        spread = SCALE_RANGE[params.rescale] if params.scale_range is None else params.scale_range
+        flip = bool(random.rand() > 0.5)
+        angle = random.rand() * np.pi * 2
+        scale = np.float32((1 - spread / 2) + spread * random.rand())
+        if params.rescale:
+            # In double precision, and only then rounded, as Cellpose's arrays have it.
+            scale = np.float32(np.float64(scale) * (1.0 / (field.diameter / field.seen_diameter)))
+        room = np.maximum(0, np.array([width * scale - size, height * scale - size]))
+        shift = (random.rand(2) - 0.5) * room
+        centre = np.array([width / 2, height / 2])
+        target = centre - np.array([width - size, height - size]) / 2 + shift
+        right = np.array([np.cos(angle), np.sin(angle)])
+        down = np.array([np.cos(np.pi / 2 + angle), np.sin(np.pi / 2 + angle)])
+        matrix = cv2.getAffineTransform(
+            np.float32([centre, centre + np.array([1, 0]), centre + np.array([0, 1])]),
+            np.float32([target, target + scale * right, target + scale * down]),
+        )
+        return Crop(index, flip and params.flip, angle, matrix, noise_seed)
+
+    def cut(self, crops: Sequence[Crop]) -> Batch:
+        """Return the pixels of crops: images and what the network is to predict of them."""
+        size = self.params.crop_size
+        inputs = len(self.fields[crops[0].field].channels)
+        images = np.zeros((len(crops), inputs, size, size), np.float32)
+        targets = np.zeros((len(crops), 3, size, size), np.float32)
+        for number, crop in enumerate(crops):
+            field = self.fields[crop.field]
+            window, matrix = _window(crop, field.shape, size)
+            image, flows = field.image_at(window), field.flows_at(window)
+            if crop.flip:
+                image, flows = image[..., ::-1], flows[..., ::-1]
+            for channel, plane in enumerate(image):
+                images[number, channel] = _warp(plane, matrix, size, cv2.INTER_LINEAR)
+            cell, down, right = (
+                _warp(plane, matrix, size, how)
+                for plane, how in zip(
+                    flows, (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_LINEAR), strict=True
+                )
+            )
+            # Arrows turn with the picture.
+            right = -right if crop.flip else right
+            cosine, sine = np.cos(-crop.angle), np.sin(-crop.angle)
+            targets[number] = cell, -right * sine + down * cosine, right * cosine + down * sine
+            self._disturb(images[number], crop)
+        return images, targets
+
+    def _disturb(self, image: np.ndarray, crop: Crop) -> None:
+        """Change brightness and add noise, in place, as far as the parameters ask for it."""
+        params = self.params
+        if not params.brightness and not params.noise:
+            return
+        random = np.random.default_rng(crop.noise_seed)
+        image *= np.float32(np.exp(random.uniform(-params.brightness, params.brightness)))
+        strength = random.uniform(0, params.noise)
+        image += np.float32(strength) * random.standard_normal(image.shape, np.float32)
+
+    def batches(
+        self, seed: int, *, size: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Give the batches of an epoch from number `start` on, made ahead by threads.
+
+        Of a batch of `size` crops, process `rank` of `world` gets its own equal part.
+        """
+        plan = self.plan(seed)
+        batches = [plan[first : first + size] for first in range(0, len(plan), size)][start:]
+        with ThreadPoolExecutor(max_workers=min(AHEAD, os.cpu_count() or 1)) as pool:
+            waiting: deque = deque()
+            for batch in batches:
+                waiting.append(pool.submit(self.cut, batch[rank::world]))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def _window(
+    crop: Crop, shape: tuple[int, int], size: int
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the part of its field that a crop shows, and the way from there to the crop.
+
+    The matrix (2, 3) leads from pixels of the crop to those of the part (flipped, if it is so).
+    """
+    height, width = shape
+    inverse = cv2.invertAffineTransform(crop.matrix)
+    ends = np.array([[x, y] for x in (0, size - 1) for y in (0, size - 1)])
+    corners = ends @ inverse[:, :2].T + inverse[:, 2]
+    first = np.floor(corners.min(axis=0)).astype(int) - MARGIN
+    last = np.ceil(corners.max(axis=0)).astype(int) + MARGIN + 1
+    (left, top), (right, bottom) = (
+        np.clip(first, 0, [width - 1, height - 1]),
+        np.clip(last, 1, [width, height]),
+    )
+    moved = inverse.copy()
+    moved[:, 2] -= [left, top]
+    if crop.flip:
+        left, right = width - right, width - left
+    return (slice(top, bottom), slice(left, right)), moved
+
+
+def _warp(plane: np.ndarray, matrix: np.ndarray, size: int, how: int) -> np.ndarray:
+    return cv2.warpAffine(plane, matrix, (size, size), flags=how | cv2.WARP_INVERSE_MAP)

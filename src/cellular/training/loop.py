@@ -1,0 +1,421 @@
+"""Training: Cellpose's network, flows and augmentation, in a loop of our own.
+
+`cellpose.train.train_seg` is a closed loop: nothing is seen before it ends, it cannot be gone on
+with, and the weights of its last epoch are what one gets. In its reference setting (`REFERENCE`,
+seed 0) this loop gives the same losses and weights, bit by bit (tests/test_training.py).
+
+From top to bottom: data, network, optimizer, schedule, epochs. Every random choice is made anew
+from the seed and the number of the epoch, so a run that goes on needs no state of a generator.
+"""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from cellpose.resnet_torch import CPnet
+from lightning_fabric import Fabric
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from cellular.base.errors import InputError
+from cellular.base.params import TrainParams
+from cellular.imaging.trainingset import TrainingField
+from cellular.network import weights
+from cellular.training.batchnorm import synchronised
+from cellular.training.checkpoints import Checkpoint
+from cellular.training.crops import Batch, Crops
+from cellular.training.schedules import learning_rates
+
+log = logging.getLogger(__name__)
+
+REFERENCE = {  # the parameters with which the loop is that of `train_seg`
+    "schedule": "cellpose",
+    "ema_decay": 0.0,
+    "scale_range": None,
+    "flip": True,
+    "brightness": 0.0,
+    "noise": 0.0,
+    "keep": "last",
+    "precision": "32",
+    "channels_last": False,
+}
+VALIDATION = {"scale_range": None, "flip": True, "brightness": 0.0, "noise": 0.0}  # fixed crops
+VALIDATION_SEED = 42  # Cellpose's: the validation crops are the same in every epoch
+SEED_STEP = 1_000_003  # a prime above any number of epochs, so that runs never share a crop's seed
+FLOW_WEIGHT = 5.0  # Cellpose's: the network predicts flows five times as long
+EXPLODED = 1e4  # a loss from which no run came back; that of random weights is about 6
+LOOK = 0.5  # seconds from one look at the loss to the next: looking makes a GPU wait
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is recorded of an epoch. Losses are means over crops; None: not validated."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float | None
+    learning_rate: float  # of its last step
+    valid_ap50: float | None = None
+
+
+@dataclass
+class Run:
+    """Where a run is: what changes while it goes on, beside weights and optimizer."""
+
+    step: int = 0  # steps made of the epoch that is under way
+    losses: list[float] = field(default_factory=list)  # of those steps, summed over their crops
+    epochs: list[Epoch] = field(default_factory=list)  # that are finished
+    best: int | None = None  # number of the best epoch so far
+    waited: int = 0  # validations since then
+    best_state: weights.State | None = None
+    stopped: str | None = None  # why, once it is over
+
+
+def flow_loss(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return Cellpose's loss: mean squared error of the flows / 2 + cross entropy of the cells.
+
+    Parameters
+    ----------
+    predicted : (n, 3, H, W) flow in y, flow in x, cell (as logit)
+    targets : (n, 3, H, W) cell, flow in y, flow in x
+
+    Source: `_loss_fn_seg` of `cellpose.train`, a module that takes seconds to import. Tested
+    against it, bit by bit.
+    """
+    flows = functional.mse_loss(predicted[:, :2], FLOW_WEIGHT * targets[:, 1:]) / 2.0
+    cells = (targets[:, 0] > 0.5).float()
+    return flows + functional.binary_cross_entropy_with_logits(predicted[:, -1], cells)
+
+
+class Trainer:
+    """A network, its optimizer and the crops that it is trained on, at some step of a run."""
+
+    def __init__(
+        self,
+        net: CPnet,
+        train_fields: Sequence[TrainingField],
+        valid_fields: Sequence[TrainingField],
+        params: TrainParams,
+        fabric: Fabric,
+        seed: int,
+    ):
+        self.params, self.fabric, self.seed = params, fabric, seed
+        self.progress = Run()
+
+        # Data
+        self.crops = Crops(train_fields, params, params.images_per_epoch)
+        # The loss is taken on the same crops whatever the augmentation.
+        fixed = params.model_copy(update=VALIDATION)
+        self.valid_crops = Crops(valid_fields, fixed, params.valid_images)
+        self.batch_size = params.batch_size * fabric.world_size
+        if self.crops.count % fabric.world_size:
+            raise InputError(
+                f"{self.crops.count} crops an epoch cannot be shared equally by "
+                f"{fabric.world_size} processes; set images_per_epoch to a multiple of that"
+            )
+
+        # Network
+        self.layout = torch.channels_last if params.channels_last else torch.contiguous_format
+        if fabric.world_size > 1:
+            on_cpu = fabric.device.type == "cpu"
+            net = (synchronised if on_cpu else torch.nn.SyncBatchNorm.convert_sync_batchnorm)(net)
+        self.net = net.to(memory_format=self.layout)
+
+        # Optimizer
+        if params.use_sgd:
+            optimizer = torch.optim.SGD(
+                net.parameters(), params.learning_rate, params.momentum,
+                weight_decay=params.weight_decay,
+            )  # fmt: skip
+        else:
+            optimizer = torch.optim.AdamW(
+                net.parameters(), params.learning_rate, weight_decay=params.weight_decay
+            )
+        self.model, self.optimizer = fabric.setup(net, optimizer)
+        self.mean = None
+        if params.ema_decay:
+            average = get_ema_multi_avg_fn(params.ema_decay)
+            self.mean = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+
+        # Schedule
+        steps = math.ceil(self.crops.count / self.batch_size)
+        self.rates = learning_rates(params.schedule, params.n_epochs, steps, params.learning_rate)
+
+    @property
+    def judged(self) -> CPnet:
+        """The network that is validated and kept: the running mean, if there is one."""
+        return self.mean.module if self.mean else self.net
+
+    def loss(self, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss of a network on a batch."""
+        images, targets = (self._to_device(array) for array in batch)
+        return flow_loss(network(images)[0].float(), targets)
+
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if self.fabric.device.type == "cuda":
+            tensor = tensor.pin_memory()  # so that the copy runs beside the network
+        return tensor.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
+
+    def step(self, batch: Batch, rate: float) -> torch.Tensor:
+        """Make one step, and return its loss, which the device may still be computing."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.loss(self.model, batch)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        if self.mean:
+            self.mean.update_parameters(self.net)
+        return loss.detach()
+
+    def batches(self) -> Iterator[Batch]:
+        """Give what is left of the batches of the epoch that is under way."""
+        epoch = len(self.progress.epochs)
+        return self.crops.batches(
+            self.seed * SEED_STEP % 2**31 + epoch,
+            size=self.batch_size,
+            start=self.progress.step,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+        )
+
+    @torch.no_grad()
+    def valid_loss(self) -> float:
+        """Return the mean loss on the validation crops. Every process computes it."""
+        self.judged.eval()
+        total = 0.0
+        with self.fabric.autocast():
+            for batch in self.valid_crops.batches(VALIDATION_SEED, size=self.params.batch_size):
+                total += self.loss(self.judged, batch).item() * len(batch[0])
+        return self.fabric.broadcast(total / self.valid_crops.count)
+
+    def train_loss(self) -> float:
+        """Return the mean loss over the crops of an epoch, of all processes."""
+        total = sum(self.progress.losses)
+        if self.fabric.world_size > 1:
+            total = self.fabric.all_reduce(
+                torch.tensor(total, dtype=torch.float64), reduce_op="sum"
+            ).item()
+        return total / self.crops.count
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on in the same bytes."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "mean": self.mean.state_dict() if self.mean else {},
+            "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of fp16
+            "progress": asdict(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go where `state` was taken."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.mean:
+            self.mean.load_state_dict(state["mean"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.progress = Run(**state["progress"])
+        self.progress.epochs = [Epoch(**epoch) for epoch in self.progress.epochs]
+
+
+def train(
+    net: CPnet,
+    train_fields: Sequence[TrainingField],
+    valid_fields: Sequence[TrainingField],
+    params: TrainParams,
+    *,
+    seed: int = 0,
+    fabric: Fabric,
+    checkpoint: Checkpoint | None = None,
+    ap50: Callable[[weights.State], float] | None = None,
+    on_epoch: Callable[[Sequence[Epoch]], None] = lambda epochs: None,
+) -> tuple[Run, weights.State]:
+    """Train `net` in place, or go on from the checkpoint.
+
+    Parameters
+    ----------
+    net : Cellpose's network
+    seed : decides all crops; 0 gives those of Cellpose
+    fabric : device, precision and processes (`cellular.training.accelerators.launch`)
+    checkpoint : where the state is kept; None: nowhere
+    ap50 : scores weights on whole validation fields, for `params.keep == "ap50"`
+    on_epoch : called with the records of all epochs after each
+
+    Returns
+    -------
+    Run, State
+        The records of all epochs, the best one's number and weights, why the run ended; and the
+        weights of the last step.
+
+    Raises
+    ------
+    InputError
+        If the loss explodes, or several processes cannot share the crops equally.
+    KeyboardInterrupt
+        On Ctrl-C or a termination signal, after the state was saved.
+    """
+    checkpoint = checkpoint if fabric.is_global_zero else None
+    trainer = Trainer(net, train_fields, valid_fields, params, fabric, seed)
+    if saved := fabric.broadcast(checkpoint.load() if checkpoint else None):
+        trainer.restore(saved)
+        log.info("going on after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
+        if trainer.progress.epochs:
+            on_epoch(trainer.progress.epochs)
+    try:
+        with _interrupts() as interrupted, _bar(trainer) as bar:
+            while not trainer.progress.stopped and not interrupted:
+                finished = _epoch(trainer, interrupted, bar, ap50)
+                if finished:
+                    on_epoch(trainer.progress.epochs)
+                done = len(trainer.progress.epochs)
+                if checkpoint and (
+                    interrupted or trainer.progress.stopped or done % params.save_every == 0
+                ):
+                    checkpoint.save(trainer.state())
+    except InputError:
+        if checkpoint:
+            checkpoint.remove()  # to go on from there would lead to the same
+        raise
+    if interrupted and not trainer.progress.stopped:
+        if checkpoint:
+            log.info(
+                "epoch %d of %d: state saved; the same command goes on from here",
+                len(trainer.progress.epochs) + 1, params.n_epochs,
+            )  # fmt: skip
+        raise KeyboardInterrupt
+    return trainer.progress, trainer.judged.state_dict()
+
+
+def _epoch(
+    trainer: Trainer,
+    interrupted: list,
+    bar: tqdm,
+    ap50: Callable[[weights.State], float] | None,
+) -> bool:
+    """Make the steps that are left of an epoch, and validate; tell whether it came to its end."""
+    progress, params, fabric = trainer.progress, trainer.params, trainer.fabric
+    number = len(progress.epochs) + 1
+    rate = float(trainer.rates[number - 1, progress.step - 1])
+    pending: list[tuple[torch.Tensor, int]] = []
+    looked = time.monotonic()
+
+    def look() -> None:
+        for loss, count in pending:
+            value = loss.item()
+            _check(value, number, rate, params)
+            progress.losses.append(value * count)
+            bar.set_postfix(epoch=number, loss=f"{value:.3f}", lr=f"{rate:.2g}")
+        pending.clear()
+
+    trainer.model.train()
+    for batch in trainer.batches():
+        rate = float(trainer.rates[number - 1, progress.step])
+        pending.append((trainer.step(batch, rate), len(batch[0])))
+        progress.step += 1
+        bar.update(len(batch[0]) * fabric.world_size)
+        if interrupted or time.monotonic() - looked > LOOK:
+            look()
+            looked = time.monotonic()
+        if interrupted:
+            return False
+    look()
+
+    valid_loss = score = None
+    if number % params.valid_every == 0 or number == params.n_epochs:
+        valid_loss = trainer.valid_loss()
+        _check(valid_loss, number, rate, params)
+        if ap50:
+            score = fabric.broadcast(
+                ap50(trainer.judged.state_dict()) if fabric.is_global_zero else None
+            )
+    progress.epochs.append(Epoch(number, trainer.train_loss(), valid_loss, rate, score))
+    progress.step, progress.losses = 0, []
+    _judge(trainer)
+    return True
+
+
+def _judge(trainer: Trainer) -> None:
+    """Note whether the last epoch is the best so far, and whether the run is over."""
+    progress, params = trainer.progress, trainer.params
+    epoch = progress.epochs[-1]
+    if epoch.valid_loss is not None:
+        known = {record.epoch: record for record in progress.epochs}
+        if progress.best is None or _better(epoch, known[progress.best]):
+            progress.best, progress.waited = epoch.epoch, 0
+            if params.keep != "last":
+                progress.best_state = {
+                    key: value.detach().cpu().clone()
+                    for key, value in trainer.judged.state_dict().items()
+                }
+        else:
+            progress.waited += 1
+    if epoch.epoch == params.n_epochs:
+        progress.stopped = "all epochs are done"
+    elif params.patience and progress.waited >= params.patience:
+        progress.stopped = f"no better validation in {params.patience}"
+
+
+def _better(epoch: Epoch, best: Epoch) -> bool:
+    if epoch.valid_ap50 is not None and best.valid_ap50 is not None:
+        return epoch.valid_ap50 > best.valid_ap50
+    return epoch.valid_loss < best.valid_loss
+
+
+def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
+    """Raise `InputError` if the loss is no number, or one from which no run comes back."""
+    if loss < EXPLODED:
+        return
+    told = f"{loss:.3g}" if math.isfinite(loss) else "no number any more"
+    raise InputError(
+        f"the loss is {told} in epoch {epoch}, at a learning rate of {rate:.3g}; "
+        f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
+        + (", or precision 32" if params.precision == "fp16" else "")
+    )
+
+
+def _bar(trainer: Trainer) -> tqdm:
+    """Return a progress bar that tells crops a second and the time left."""
+    progress, count = trainer.progress, trainer.crops.count
+    return tqdm(
+        total=trainer.params.n_epochs * count,
+        initial=len(progress.epochs) * count + progress.step * trainer.batch_size,
+        desc="train", unit="crop", leave=False, disable=not trainer.fabric.is_global_zero,
+    )  # fmt: skip
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect Ctrl-C and termination in a list, to be looked at between two steps.
+
+    The second one ends the program as it would without us.
+    """
+    asked: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def note(kind: int, frame: object) -> None:
+        asked.append(kind)
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+    for kind in kinds:
+        signal.signal(kind, note)
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

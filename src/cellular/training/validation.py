@@ -1,0 +1,34 @@
+"""Validation on whole fields: how many cells the network finds, not only how well it fits crops."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cellular.base.params import SegmentParams
+from cellular.imaging.fields import load_pairs
+from cellular.imaging.matching import FOUND, count_overlaps, match
+from cellular.network import weights
+from cellular.network.segmentation import load_model, segment_pairs
+
+
+def mean_ap50(
+    state: weights.State, folder: Path, params: SegmentParams, device: torch.device
+) -> float:
+    """Return AP@0.5 of weights on the fields of a prepared folder, mean over the fields.
+
+    0 if no field has a cell, true or predicted.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "weights"
+        weights.save(state, path)
+        model = load_model(path, device)
+    scores = []
+    for truth, predicted in segment_pairs(model, load_pairs(folder), params):
+        matching = match(count_overlaps(truth, predicted))
+        found = np.count_nonzero(matching.true_outcomes == FOUND)
+        every = len(matching.true_outcomes) + len(matching.predicted_outcomes) - found
+        if every:  # of a field without any cell it is not defined
+            scores.append(found / every)
+    return float(np.mean(scores)) if scores else 0.0
