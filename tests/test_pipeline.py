@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 from cellpose.models import CellposeModel
-from conftest import ROOT
-from repository import Repository, environment
+from helpers.annotations import ROOT
+from helpers.repository import Repository, environment
 
 from cellular.base.params import load_params
 from cellular.imaging.fields import check_pairs, read_pair

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from label_maps import row_of_cells, scored
+from helpers.label_maps import row_of_cells, scored
 from scipy.stats import binom
 
 from cellular.scoring.bootstrap import (

@@ -6,7 +6,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from conftest import coloured, disc, write_png
+from helpers.annotations import coloured, disc, write_png
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

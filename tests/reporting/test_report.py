@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from browser import browser
-from conftest import ROOT, write_png
-from label_maps import scored
+from helpers.annotations import ROOT, write_png
+from helpers.browser import browser
+from helpers.label_maps import scored
 
 from cellular.base.params import Scoring, SegmentParams
 from cellular.evaluating.evaluation import evaluate

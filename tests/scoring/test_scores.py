@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-import reference
 from cellpose.metrics import aggregated_jaccard_index, average_precision
+from helpers import reference
+from helpers.label_maps import pairs, scored
 from hypothesis import given, settings
-from label_maps import pairs, scored
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from cellular.scoring.groups import groups

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, disc
+from helpers.annotations import ROOT, disc
 
 
 def can_mount() -> bool:

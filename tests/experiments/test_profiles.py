@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers.annotations import ROOT
 
 from cellular.base.errors import InputError
 from cellular.experiments.profiles import flags, load_profile, overridden

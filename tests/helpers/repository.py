@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import yaml
-from conftest import ROOT
+
+from helpers.annotations import ROOT
 
 
 def environment() -> dict[str, str]:

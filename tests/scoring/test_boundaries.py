@@ -1,9 +1,9 @@
 """Outlines and how near they are, against brute force."""
 
 import numpy as np
-import reference
+from helpers import reference
+from helpers.label_maps import pairs
 from hypothesis import given, settings
-from label_maps import pairs
 
 from cellular.scoring.boundaries import contact, outline_hits, outlines
 

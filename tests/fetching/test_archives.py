@@ -14,8 +14,8 @@ import zipfile
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT
-from server import serving
+from helpers.annotations import ROOT
+from helpers.server import serving
 
 from cellular.base.errors import InputError
 from cellular.fetching.archives import fetch_members, matching, read_member, unpack

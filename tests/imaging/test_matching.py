@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import reference
 from cellpose.metrics import mask_ious
+from helpers import reference
+from helpers.label_maps import pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_maps import pairs
 
 from cellular.imaging.masks import relabel
 from cellular.imaging.matching import count_overlaps, match

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from cellpose.models import CellposeModel
-from conftest import ROOT
+from helpers.annotations import ROOT
 
 from cellular.imaging.fields import check_pairs, read_pair
 from cellular.network import weights

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 import yaml
-from conftest import ROOT
+from helpers.annotations import ROOT
 
 from cellular.base import cli
 from cellular.base.errors import InputError

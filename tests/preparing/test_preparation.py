@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from conftest import coloured, disc, write_png
+from helpers.annotations import coloured, disc, write_png
 
 from cellular.imaging.fields import load_pairs, read_classes, read_excluded
 from cellular.imaging.images import read_labels

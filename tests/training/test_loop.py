@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cellpose.train import _loss_fn_seg, train_seg
-from conftest import in_memory
+from helpers.training_fields import in_memory
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
-from server import serving
+from helpers.annotations import ROOT
+from helpers.server import serving
 
 from cellular.base.errors import InputError
 from cellular.fetching.downloads import USER_AGENT, fetch

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import ROOT
-from label_maps import row_of_cells
+from helpers.annotations import ROOT
+from helpers.label_maps import row_of_cells
 
 from cellular.reporting.comparison import compare, markdown
 from cellular.scoring.results import write_results

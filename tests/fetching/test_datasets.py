@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 from cellpose.io import masks_flows_to_seg
-from conftest import ROOT, coloured, disc, write_png
-from server import serving
+from helpers.annotations import ROOT, coloured, disc, write_png
+from helpers.server import serving
 
 from cellular.base.errors import InputError
 from cellular.base.params import DataParams, PrepareParams

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import write_png
+from helpers.annotations import write_png
 
 from cellular.base.errors import InputError
 from cellular.imaging.fields import (

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from label_maps import scored
+from helpers.label_maps import scored
 
 from cellular.base.errors import InputError
 from cellular.scoring.cells import COLUMNS

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from repository import Repository, environment
+from helpers.repository import Repository, environment
 
 from cellular.experiments.grid import _fingerprint
 

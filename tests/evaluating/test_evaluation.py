@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cellpose.metrics import average_precision
-from conftest import write_png
+from helpers.annotations import write_png
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
