@@ -1,19 +1,27 @@
-"""Fetch a data set of the catalogue, verify it, and lay it out for prepare_data.py."""
+"""Fetch a data set of the catalogue, verify it, and lay it out for prepare_data.py.
+
+Example:
+    python src/fetch_data.py --dataset sample --output_dir data/raw
+"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellular.base import cli
-from cellular.base.params import DataParams
 from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.params import DataParams
 from cellular.fetching.sources import catalogue
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    known = "; ".join(f"{name}: {source.what}" for name, source in catalogue().datasets.items())
-    parser = argparse.ArgumentParser(description=__doc__, epilog=f"Data sets: {known}")
+    known = [f"  {name}: {source.what}" for name, source in catalogue().datasets.items()]
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["data sets:", *known]),
+    )
     parser.add_argument(
         "--dataset", default="sample", help="name in the catalogue (default: sample)"
     )
@@ -21,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         "--output_dir", type=Path, default=Path("data/raw"), help="(default: data/raw)"
     )
     cli.add_parameters(parser, DataParams)
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    cli.add_force(parser)
     args = parser.parse_args(argv)
     data = cli.parameters(DataParams, args)
     counts = fetch_dataset(args.dataset, args.output_dir, data, force=args.force)

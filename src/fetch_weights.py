@@ -1,32 +1,36 @@
-"""Fetch pretrained weights, verify them, and write them as Cellpose opens them."""
+"""Fetch pretrained weights, verify them, and write them as Cellpose opens them.
+
+Example:
+    python src/fetch_weights.py --model_type scellseg --output models/pretrained
+"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellular.base import cli
+from cellular.fetching.params import WeightsParams
 from cellular.fetching.pretrained import fetch_weights
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model_type",
-        default="scellseg",
-        help="name in the catalogue, scratch for random weights, or a path (default: scellseg)",
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    cli.add_parameters(parser, WeightsParams)
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("models/pretrained"),
         help="(default: models/pretrained)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default: 0)")
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    cli.add_seed(parser, "random weights")
+    cli.add_force(parser)
     args = parser.parse_args(argv)
-    diameter = fetch_weights(args.model_type, args.output, seed=args.seed, force=args.force)
-    return f"{args.output}: {args.model_type}, cells of {diameter:g} pixels"
+    model_type = cli.parameters(WeightsParams, args).model_type
+    diameter = fetch_weights(model_type, args.output, seed=args.seed, force=args.force)
+    return f"{args.output}: {model_type}, made for cells of {diameter:g} pixels"
 
 
 if __name__ == "__main__":

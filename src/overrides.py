@@ -1,21 +1,29 @@
-"""Print a profile as flags: dvc exp run $(python src/overrides.py conf/quick.yaml)"""
+"""Print a profile, a file of parameters that differ from params.yaml, as flags of dvc exp run.
+
+Example:
+    dvc exp run $(python src/overrides.py conf/quick.yaml)
+"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from cellular.base import cli
+from cellular.base.params import validate
 from cellular.experiments.profiles import flags, load_profile, overridden
+from parameters import Params
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the flags of a profile that is valid together with params.yaml."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("profile", type=Path, help="a file in conf/")
     args = parser.parse_args(argv)
-    overrides = load_profile(args.profile)
-    overridden(Path("params.yaml"), overrides, str(args.profile))
-    return " ".join(flags(overrides))
+    profile = load_profile(args.profile)
+    validate(Params, overridden(Path("params.yaml"), profile, args.profile), str(args.profile))
+    return " ".join(flags(profile))
 
 
 if __name__ == "__main__":

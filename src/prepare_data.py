@@ -1,4 +1,8 @@
-"""Turn masks as they were annotated into label maps by class and split, beside their images."""
+"""Turn annotated masks into label maps by class and split, beside their images.
+
+Example:
+    python src/prepare_data.py -i masks -c images -o prepared -v _valid -t _test
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -6,43 +10,13 @@ from pathlib import Path
 
 from cellular.base import cli, devices
 from cellular.base.files import check_new
-from cellular.base.params import PrepareParams
+from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import ALL, process_masks
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Masks: <input_path>/<field>/<class>/<any name>.png, one object a file, or "
-        "<input_path>/<field>.tif, one label map a field. Images: "
-        "<corresponding_files_dir>/<field>.<png|jpg|tif>. "
-        "Result: <output_dir>/<class>/<train|valid|test>/<field>_masks.<format> beside the image, "
-        "for each class and for 'all'.",
-    )
-    parser.add_argument("-i", "--input_path", type=Path, required=True, help="folder of masks")
-    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="folder to make")
-    parser.add_argument(
-        "-c", "--corresponding_files_dir", type=Path, required=True, help="folder of images"
-    )
-    cli.add_parameters(
-        parser, PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e"
-    )
-    parser.add_argument(
-        "--report", type=Path, help="JSON of what was made and dropped (default: in output_dir)"
-    )
-    parser.add_argument(
-        "--skip_unannotated", action="store_true", help="leave out images that have no masks"
-    )
-    parser.add_argument(
-        "--flows_dir",
-        type=Path,
-        help="folder to make with the flows that train.py needs, computed once for all runs: "
-        "<flows_dir>/<class>/<train|valid>",
-    )
-    parser.add_argument("--device", default="auto", help=f"{devices.HELP} (default: auto)")
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     params = cli.parameters(PrepareParams, args)
     if args.flows_dir is not None:
         check_new(args.flows_dir, args.force)
@@ -59,15 +33,62 @@ def main(argv: Sequence[str] | None = None) -> str:
         from cellular.preparing.flows import write_flows  # takes seconds to import
 
         write_flows(
-            args.output_dir, args.flows_dir,
-            cell_diameter=params.cell_diameter, gamma=params.gamma,
-            device=devices.choose(args.device), force=args.force,
-        )  # fmt: skip
+            args.output_dir,
+            args.flows_dir,
+            args.class_name,
+            cell_diameter=params.cell_diameter,
+            gamma=params.gamma,
+            device=devices.choose(args.device),
+            force=args.force,
+        )
     counts = (
         f"{split} {n['fields']} fields, {n['cells']:,} cells"
         for split, n in report["splits"][ALL].items()
     )
     return f"{args.output_dir}: {'; '.join(counts)}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Masks:  <input_path>/<field>/<class>/<any name>.png, one object a file,\n"
+        "        or <input_path>/<field>.tif, one label map a field.\n"
+        "Images: <corresponding_files_dir>/<field>.<png|jpg|tif>.\n"
+        "Result: <output_dir>/<class>/<train|valid|test>/<field>_masks.<format> beside the image,\n"
+        "        for each class and for 'all'.",
+    )
+    parser.add_argument("-i", "--input_path", type=Path, required=True, help="folder of masks")
+    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "-c", "--corresponding_files_dir", type=Path, required=True, help="folder of images"
+    )
+    cli.add_parameters(
+        parser, PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        help="gets a JSON file with the number of cells in each split, and the cells that were "
+        "dropped (default: in output_dir)",
+    )
+    parser.add_argument(
+        "--skip_unannotated", action="store_true", help="leave out images that have no masks"
+    )
+    parser.add_argument(
+        "--flows_dir",
+        type=Path,
+        help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "
+        "are computed once for all training runs",
+    )
+    parser.add_argument(
+        "--class_name",
+        default=ALL,
+        help="class whose flows --flows_dir gets (default: all, every class but the excluded)",
+    )
+    cli.add_device(parser)
+    cli.add_force(parser)
+    return parser
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from cellular.base import cli
 from cellular.experiments.grid import markdown, run_grid
 from cellular.fetching.remotes import ROOT
+from parameters import Params
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     )  # fmt: skip
     args = parser.parse_args(argv)
     output = args.output or Path("experiments") / args.profile
-    rows = run_grid(ROOT, args.profile, output, weights=args.weights, data=args.masks)
+    rows = run_grid(ROOT, args.profile, output, Params, weights=args.weights, data=args.masks)
     return markdown(rows)
 
 

@@ -1,33 +1,70 @@
-"""Train Cellpose on prepared folders, from pretrained or random weights."""
+r"""Train Cellpose on prepared folders, from pretrained or random weights.
+
+Example:
+    python src/train.py --train_dir prepared/all/train --valid_dir prepared/all/valid \
+        --experiment_name mine --model_type scellseg
+"""
 
 import argparse
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from cellular.base import cli, devices
-from cellular.base.params import (
-    CELL_DIAMETER_HELP,
-    GAMMA_HELP,
-    PrepareParams,
-    TrainParams,
-    validate,
-)
+from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP, validate
+from cellular.imaging.fields import load_pairs
+from cellular.imaging.trainingset import check_source
 from cellular.network import weights
-from cellular.training.finetuning import fine_tune
+from cellular.preparing.params import PrepareParams
+from cellular.training.finetuning import Outputs, fine_tune
+from cellular.training.params import SavingParams, TrainParams
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    outputs = _outputs(parser, args)
+    outputs.check([args.train_dir, args.valid_dir], args.force)
+    params = cli.parameters(TrainParams, args)
+    device = devices.choose(args.device)
+    with _training_sets(parser, args, device) as (train_set, valid_set):
+        summary = fine_tune(
+            _starting_weights(args.weights, params.model_type, args.seed),
+            train_set,
+            valid_set,
+            outputs,
+            params,
+            valid_dir=args.valid_dir,
+            save_every=cli.parameters(SavingParams, args).save_every,
+            seed=args.seed,
+            device=device,
+        )
+    return (
+        f"{outputs.model}: weights of epoch {summary['kept_epoch']}; {summary['epochs']} epochs "
+        f"trained, lowest validation loss {summary['best_valid_loss']:.4f} in epoch "
+        f"{summary['best_epoch']}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="The defaults are the paper's recipe. The weights open in Cellpose's GUI and in "
-        "CellposeModel(pretrained_model=...). A run that was stopped or killed goes on where its "
-        "state was last saved, when the same command is given again. Several GPUs or machines: "
-        "fabric run --strategy ddp --devices N src/train.py ... or torchrun.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="The weights open in Cellpose's GUI and in CellposeModel(pretrained_model=...).\n"
+        "A run that was stopped or killed resumes where its state was last saved, when the same\n"
+        "command is given again. Several GPUs or machines:\n"
+        "    fabric run --strategy ddp --devices N src/train.py -- --train_dir ...",
     )
     parser.add_argument("--train_dir", type=Path, required=True, help="prepared folder to train on")
     parser.add_argument(
         "--valid_dir", type=Path, required=True, help="prepared folder to validate on"
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="weights file to start from, in place of --model_type"
     )
     parser.add_argument(
         "--experiment_name", help="names the weights; not needed with --output_model"
@@ -43,78 +80,78 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.add_argument(
         "--last_model",
         type=Path,
-        help="weights of the last step (default: <output_model>_last)",
-    )
-    parser.add_argument(
-        "--flows_dir",
-        type=Path,
-        help="flows that prepare_data.py --flows_dir wrote, of this class: <flows_dir>/train, "
-        "/valid (default: they are computed for this run)",
-    )
-    parser.add_argument(
-        "--cell_diameter",
-        type=float,
-        help=f"{CELL_DIAMETER_HELP}; of flows that this run computes (default: none)",
-    )
-    parser.add_argument(
-        "--gamma",
-        type=float,
-        help=f"{GAMMA_HELP}; of flows that this run computes (default: 1)",
+        help="gets the weights of the last step (default: <output_model>_last)",
     )
     parser.add_argument(
         "--metrics_dir",
         type=Path,
         help="gets train.csv and train.json (default: <experiments_dir>/<name>)",
     )
-    cli.add_parameters(parser, TrainParams)
     parser.add_argument(
-        "--seed", type=int, default=0, help="of crops and random weights (default: 0)"
+        "--flows_dir",
+        type=Path,
+        help="flows that prepare_data.py --flows_dir wrote for the same folders (default: they are "
+        "computed for this run)",
     )
-    parser.add_argument("--device", default="auto", help=f"{devices.HELP} (default: auto)")
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--cell_diameter",
+        help=f"{CELL_DIAMETER_HELP}; only without --flows_dir (default: none)",
+    )
+    parser.add_argument("--gamma", help=f"{GAMMA_HELP}; only without --flows_dir (default: 1)")
+    cli.add_parameters(parser, TrainParams, SavingParams)
+    cli.add_seed(parser, "the crops and random weights")
+    cli.add_device(parser)
+    cli.add_force(parser)
+    return parser
+
+
+def _outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Outputs:
     name = args.experiment_name
-    if name is None and (args.output_model is None or args.metrics_dir is None):
+    if not name and (args.output_model is None or args.metrics_dir is None):
         parser.error("give --experiment_name, or both --output_model and --metrics_dir")
-    if args.flows_dir is not None and (args.cell_diameter or args.gamma):
-        parser.error(
-            "--cell_diameter and --gamma are of flows that are computed; "
-            "those in --flows_dir are as they are"
-        )
-    given = {"cell_diameter": args.cell_diameter, "gamma": args.gamma}
-    given = {name: value for name, value in given.items() if value is not None}
-    computed = validate(PrepareParams, given, "command line")
     home = args.experiments_dir / (name or "")
-    output = args.output_model or home / "models" / name
-    params = cli.parameters(TrainParams, args)
-    summary = fine_tune(
-        starting_weights(params.model_type, args.seed),
-        args.train_dir,
-        args.valid_dir,
-        output,
-        args.metrics_dir or home,
-        params,
-        flows_dir=args.flows_dir,
-        cell_diameter=computed.cell_diameter,
-        gamma=computed.gamma,
-        last_model=args.last_model,
-        seed=args.seed,
-        device=devices.choose(args.device),
-        force=args.force,
-    )
-    return (
-        f"{output}: epoch {summary['kept_epoch']} of {summary['epochs']}, "
-        f"{summary['stopped']}; best validation loss {summary['best_valid_loss']:.4f} in epoch "
-        f"{summary['best_epoch']}"
-    )
+    model = args.output_model or home / "models" / name
+    last_model = args.last_model or model.with_name(f"{model.name}_last")
+    return Outputs(model, last_model, args.metrics_dir or home)
 
 
-def starting_weights(model_type: str, seed: int) -> weights.State:
-    """Return the weights that training starts from."""
-    if Path(model_type).is_file():
-        return weights.load(Path(model_type))
-    # Imported only when it is used: the pipeline hands over a file, so that a new entry in the
-    # catalogue does not make DVC train anew.
+@contextmanager
+def _training_sets(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, device: torch.device
+) -> Iterator[tuple[Path, Path]]:
+    """Give the folders of flows to train and to validate on; compute them if there are none."""
+    prepared = {"train": args.train_dir, "valid": args.valid_dir}
+    given = {
+        name: getattr(args, name)
+        for name in ("cell_diameter", "gamma")
+        if getattr(args, name) is not None
+    }
+    if args.flows_dir is not None:
+        if given:
+            parser.error("--flows_dir holds finished flows; leave out --cell_diameter and --gamma")
+        for name, folder in prepared.items():
+            check_source(args.flows_dir / name, load_pairs(folder))
+        yield args.flows_dir / "train", args.flows_dir / "valid"
+        return
+    from cellular.preparing.flows import write_sets  # takes seconds to import
+
+    seen = validate(PrepareParams, given, "command line")
+    with tempfile.TemporaryDirectory() as folder:
+        write_sets(
+            prepared,
+            Path(folder),
+            cell_diameter=seen.cell_diameter,
+            gamma=seen.gamma,
+            device=device,
+        )
+        yield Path(folder) / "train", Path(folder) / "valid"
+
+
+def _starting_weights(file: Path | None, model_type: str, seed: int) -> weights.State:
+    if file is not None:
+        return weights.load(file)
+    # Imported here: the pipeline hands over a file, and a new entry in the catalogue of downloads
+    # must not count as a change of the code that a saved state belongs to.
     from cellular.fetching.pretrained import pretrained_state
 
     return pretrained_state(model_type, seed)

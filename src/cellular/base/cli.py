@@ -1,4 +1,4 @@
-"""The command line: flags made from parameters, log and progress, one-line errors."""
+"""The command line: flags made from parameters, the log, and errors of one line."""
 
 import argparse
 import errno
@@ -14,7 +14,7 @@ from typing import Any
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cellular.base.errors import InputError
-from cellular.base.params import Section, load_params, validate
+from cellular.base.params import Section, SectionT, read_params, validate
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -40,10 +40,16 @@ class Flag(argparse.Action):
         setattr(namespace, self.dest, WORDS[word] != negated)
 
 
-def add_parameters(parser: argparse.ArgumentParser, model: type[Section], **short: str) -> None:
-    """Add a flag for each field of `model`; `short` gives some of them a letter."""
+def add_parameters(parser: argparse.ArgumentParser, *models: type[Section], **short: str) -> None:
+    """Add a flag for each field of the models, and `--params`; `short` gives some a letter."""
     group = parser.add_argument_group("parameters")
-    for name, field in model.model_fields.items():
+    group.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="read the parameters from this file, such as params.yaml; flags override it",
+    )
+    for name, field in [item for model in models for item in model.model_fields.items()]:
         names = ([f"-{short[name]}"] if name in short else []) + [f"--{name}"]
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, list) else default
@@ -59,17 +65,56 @@ def add_parameters(parser: argparse.ArgumentParser, model: type[Section], **shor
         group.add_argument(*names, **options)
 
 
-def add_seed(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of the seed that decides the resamples of intervals."""
+def _metavar(annotation: Any) -> str:
+    """Return the kind of value that a flag takes, from a type that may be optional or bounded."""
+    kinds = [annotation]
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        kinds = list(typing.get_args(annotation))
+    kinds = [typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind for kind in kinds]
+    if float in kinds:
+        return "NUMBER"
+    return "N" if int in kinds else "TEXT"
+
+
+def parameters(model: type[SectionT], args: argparse.Namespace) -> SectionT:
+    """Return the parameters of `model`: from the file of `--params`, then from the flags.
+
+    What else the file holds is not looked at: that is checked for the whole file at once, by
+    src/check_params.py.
+    """
+    values: Any = read_params(args.params) if args.params else {}
+    if args.params and model.section:
+        values = values.get(model.section)
+        if not isinstance(values, dict):
+            raise InputError(f"{args.params}: expected a section {model.section} with names in it")
+    values = values | vars(args)
+    known = {name: value for name, value in values.items() if name in model.model_fields}
+    return validate(model, known, str(args.params or "command line"))
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--seed`; `what` says what the seed decides."""
 
     def seed(text: str) -> int:
         if not text.isdecimal():
             raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
         return int(text)
 
+    parser.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`, the name that `cellular.base.devices.choose` takes."""
     parser.add_argument(
-        "--seed", type=seed, default=0, help="decides the resamples of intervals (default: 0)"
+        "--device",
+        default="auto",
+        help="auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps (default: auto)",
     )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add `--force`."""
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
 def add_models(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
@@ -96,22 +141,6 @@ def add_models(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
     )
 
 
-def _metavar(annotation: Any) -> str:
-    kinds = [annotation]
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        kinds = list(typing.get_args(annotation))
-    kinds = [typing.get_args(kind)[0] if hasattr(kind, "__metadata__") else kind for kind in kinds]
-    if float in kinds:
-        return "NUMBER"
-    return "N" if int in kinds else "TEXT"
-
-
-def parameters(model: type[Section], args: argparse.Namespace) -> Any:
-    """Return the flags of `args` that belong to `model`, validated."""
-    given = {name: value for name, value in vars(args).items() if name in model.model_fields}
-    return validate(model, given, "command line")
-
-
 def setup_logging(level: int = logging.INFO) -> None:
     """Send the package's log to standard error, one line a message, time first."""
     logging.basicConfig(
@@ -121,31 +150,31 @@ def setup_logging(level: int = logging.INFO) -> None:
 
 
 def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None = None) -> None:
-    """Run a stage script's `main`, print its line of result, and leave with its exit code.
+    """Run the `main` of a script, print its line of result, and leave with its exit code.
 
     Bad input ends with one message and code 2, an interrupt with 130; neither shows a traceback.
-    When DVC runs the stage, params.yaml is validated as a whole first: the stage is handed only
-    its own part and would not see a name that is misspelt elsewhere.
     """
     setup_logging()
     try:
-        if "DVC_STAGE" in os.environ and Path("params.yaml").exists():
-            load_params(Path("params.yaml"))
         with logging_redirect_tqdm():
-            print(main(argv))
+            print(main(argv), flush=True)
     except InputError as error:
-        sys.exit(_told(str(error)))
+        sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        _told("interrupted")
+        _fail("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does. Python would complain once more at
+        # its end, when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # of a download: other outputs are told by their name
-            sys.exit(_told("no space left on the disk of the downloads; see CELLULAR_CACHE"))
+        if error.errno == errno.ENOSPC:  # outputs have messages of their own, see `files.whole`
+            sys.exit(_fail("no space left on the disk of the downloads; see CELLULAR_CACHE"))
         if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
-            sys.exit(_told(f"{error.filename}: {error.strerror}; choose another path"))
+            sys.exit(_fail(f"{error.filename}: {error.strerror}; choose another path"))
         raise
 
 
-def _told(message: str) -> int:
+def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return EXIT_BAD_INPUT

@@ -7,8 +7,6 @@ import torch
 
 from cellular.base.errors import InputError
 
-HELP = "auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps"
-
 
 def available() -> list[str]:
     """Return the kinds of device that PyTorch can use here, the fastest first."""
@@ -25,7 +23,9 @@ def choose(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device {name!r} is unknown; expected {HELP}") from None
+        raise InputError(
+            f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:<n> or mps"
+        ) from None
     if device.type not in usable or (
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from cellular.base.errors import InputError, raise_faults
 from cellular.base.files import check_apart, check_new, whole
-from cellular.base.params import Scoring, SegmentParams
 from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
+from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
 from cellular.imaging.images import read_labels, write_labels
-from cellular.network.segmentation import load_model, segment_pairs
+from cellular.network.segmentation import Settings, load_model, scale_of, segment_pairs
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores
@@ -31,7 +31,7 @@ def evaluate(
     test_dirs: Sequence[Path],
     model_path: Path,
     output_dir: Path,
-    params: SegmentParams,
+    settings: Settings,
     scoring: Scoring,
     *,
     predictions_dir: Path | None = None,
@@ -75,15 +75,15 @@ def evaluate(
         [f"{field} is in more than one folder" for field, times in fields.items() if times > 1],
     )
     model = load_model(model_path, device)
-    diameter = params.diameter or float(model.diam_labels)
-    log.info("%s on %s, cells of %.4g pixels", model_path, device, diameter)
+    scale = scale_of(model, settings)
+    log.info("%s on %s; images are resized by %.3g for the network", model_path, device, scale)
 
     with whole(predictions_dir) as predictions, whole(overlays_dir) as pictures:
         predictions.mkdir()
         pictures.mkdir()
         every = [pair for group in pairs.values() for pair in group]
         with tqdm(total=len(every), desc="evaluate", unit="field", leave=False) as bar:
-            scored = iter(_scored(model, every, params, scoring, predictions, bar))
+            scored = iter(_scored(model, every, settings, scoring, predictions, bar))
             results = {name: [next(scored) for _ in group] for name, group in pairs.items()}
             next(scored, None)  # its threads end
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
@@ -103,7 +103,7 @@ def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pa
     return pairs
 
 
-def told(summary: dict) -> str:
+def one_line(summary: dict) -> str:
     """Return the scores of a split in one line; what is not defined is left out."""
     objects = summary["objects"]
     precision = objects.get("average_precision", {})
@@ -123,7 +123,7 @@ def predicted_path(folder: Path, field: str) -> Path:
 
 
 def _scored(
-    model, pairs: Sequence[Pair], params, scoring, folder: Path, bar
+    model, pairs: Sequence[Pair], settings, scoring, folder: Path, bar
 ) -> Iterator[FieldResult]:
     """Give the results of fields in their order; reading, network and scoring overlap."""
 
@@ -138,7 +138,7 @@ def _scored(
 
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future] = deque()
-        for pair, maps in zip(pairs, segment_pairs(model, pairs, params), strict=True):
+        for pair, maps in zip(pairs, segment_pairs(model, pairs, settings), strict=True):
             waiting.append(pool.submit(score, pair, *maps))
             while waiting and (len(waiting) > BEHIND or waiting[0].done()):
                 yield waiting.popleft().result()

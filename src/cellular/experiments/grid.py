@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from cellular.base.errors import InputError
 from cellular.base.files import whole, write_json
+from cellular.base.params import Section, validate
 from cellular.experiments.profiles import flags, load_profile, overridden
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def run_grid(
     root: Path,
     profile: str,
     output: Path,
+    model: type[Section],
     *,
     weights: Sequence[str] = (),
     data: Path | None = None,
@@ -41,6 +43,7 @@ def run_grid(
     root : the repository
     profile : name of a file in conf/
     output : gets paper_table.md, .csv and .json
+    model : what the whole of params.yaml is validated with
     weights : to start from; default: cyto and cyto2, on the sample scellseg and scratch
     data : the user's own folder in place of the profile's data set
 
@@ -61,12 +64,12 @@ def run_grid(
         version = _fingerprint(folder)
         overrides |= {"dataset": "local", "data.path": str(folder), "data.version": version}
     if not weights:
-        sample = overridden(root / "params.yaml", overrides, str(path)).dataset == "sample"
-        weights = REACHABLE if sample else PUBLISHED
+        dataset = overridden(root / "params.yaml", overrides, path)["dataset"]
+        weights = REACHABLE if dataset == "sample" else PUBLISHED
     rows = []
     for name in weights:
         chosen = overrides | {"train.model_type": name}
-        params = overridden(root / "params.yaml", chosen, str(path))
+        params = validate(model, overridden(root / "params.yaml", chosen, path), str(path))
         code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # changes not yet committed
         identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
         experiment = f"{profile}-{Path(name).name}-{identity}"
@@ -127,12 +130,13 @@ def _run(root: Path, experiment: str, overrides: dict[str, Any]) -> None:
 
 
 def _rows(root: Path, experiment: str, weights: str) -> list[dict[str, Any]]:
-    reference = _reference(root, experiment)
+    from dvc.api import DVCFileSystem  # takes seconds to import
+
+    files = DVCFileSystem(str(root), rev=_git(root, "rev-parse", _reference(root, experiment)).strip())
     rows = []
     for model in MODELS:
         for split in ORDER:
-            name = f"metrics/{model}/{split}_eval.json"
-            result = json.loads(_git(root, "show", f"{reference}:{name}"))
+            result = json.loads(files.read_text(f"metrics/{model}/{split}_eval.json"))
             row = {"weights": weights, "model": model, "split": split, "fields": result["fields"]}
             # The mean of cell and background is "average" in the file, as in the paper; beside
             # average precision the word would mislead.

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cellular.base.errors import InputError
-from cellular.base.params import Params, load_params, validate
+from cellular.base.params import read_params
 
 RESERVED = ("true", "false", "null", "none", "nan", "inf")
 
@@ -36,10 +36,12 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def overridden(params_path: Path, overrides: dict[str, Any], where: str) -> Params:
-    """Return params.yaml with `overrides` in it, validated as a whole."""
-    load_params(params_path)
-    content = yaml.safe_load(Path(params_path).read_text(encoding="utf-8"))
+def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Return the content of params.yaml with `overrides` in it, not validated.
+
+    Raises `InputError`, which names the file `where`, if a value is to have entries of its own.
+    """
+    content = read_params(params_path)
     for name, value in overrides.items():
         *sections, last = name.split(".")
         place = content
@@ -48,7 +50,7 @@ def overridden(params_path: Path, overrides: dict[str, Any], where: str) -> Para
             if not isinstance(place, dict):
                 raise InputError(f"{where}: {name}: {section} is no section")
         place[last] = value
-    return validate(Params, content, where)
+    return content
 
 
 def flags(overrides: dict[str, Any]) -> list[str]:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from cellular.base.errors import InputError, raise_faults
 from cellular.base.files import check_apart, check_new, whole
-from cellular.base.params import DataParams
 from cellular.fetching.archives import fetch_members, matching, names, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
 from cellular.fetching.local import import_folder
+from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import is_local, repository, resolve
 from cellular.fetching.sources import DatasetSource, catalogue
 from cellular.imaging.images import read_image

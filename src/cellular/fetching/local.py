@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from cellular.base.errors import InputError, raise_faults
-from cellular.base.params import DataParams
+from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
 from cellular.imaging.fields import MASKS
 from cellular.imaging.images import image_files, label_files, read_labels

@@ -91,3 +91,35 @@ def catalogue() -> Catalogue:
     return validate(
         Catalogue, yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")), str(CATALOGUE)
     )
+
+
+def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
+    """Return what a data set and weights are, where they come from, licence and citation.
+
+    Returns
+    -------
+    list of dict
+        For each file: name, what, url, licence, citation; empty texts for data of the user's own.
+    """
+    known = catalogue()
+    data, weights = known.datasets.get(dataset), known.weights.get(model_type)
+    found = []
+    for name, what, files in (
+        (f"data set {dataset}", data and data.what, [data.file, data.images] if data else []),
+        (f"weights {model_type}", None, [weights.file] if weights else []),
+    ):
+        sources = [known.files[file] for file in files if file is not None]
+        for source in sources:
+            found.append(
+                {
+                    "name": name,
+                    "what": what or source.what,
+                    "url": source.url or f"Python package index: {source.file}",
+                    "licence": source.licence,
+                    "citation": source.citation,
+                }
+            )
+        if not sources:
+            empty = dict.fromkeys(("url", "licence", "citation"), "")
+            found.append({"name": name, "what": what or "your own, or random", **empty})
+    return found

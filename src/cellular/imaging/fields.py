@@ -13,6 +13,7 @@ from cellular.imaging.images import image_files, label_files, read_image, read_l
 from cellular.imaging.masks import check_size, relabel
 
 SPLITS = ("train", "valid", "test")
+ALL = "all"  # stands for a class: the cells of every class but the excluded
 # What lies beside a prepared field's image, <field>.<ext>:
 MASKS = "_masks"  # its label map (the ending is Cellpose's own)
 EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has such

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from cellular.base.errors import InputError, raise_faults
+from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import Pair
 from cellular.imaging.tones import limits, normalised
-from cellular.network.weights import NETWORK_DIAMETER
 
 INDEX = "fields.json"
 FORMAT = 1

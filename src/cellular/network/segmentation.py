@@ -20,7 +20,6 @@ from cellpose.models import CellposeModel
 
 from cellular.base.devices import choose_precision, tensor_float_32
 from cellular.base.errors import InputError
-from cellular.base.params import SegmentParams
 from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
 from cellular.imaging.tones import correct
@@ -35,6 +34,21 @@ TILES_OF_A_GPU = 16
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a model finds cells; `cellular.evaluating.params` says what each setting does."""
+
+    channels: Sequence[int] = (0, 0)
+    gamma: float = 1.0
+    diameter: float | None = None
+    resample: bool = False
+    flow_threshold: float = 0.4
+    cellprob_threshold: float = 0.0
+    augment: bool = False
+    batch_size: int | None = None
+    precision: str = "auto"
+
+
 def load_model(path: Path, device: torch.device) -> CellposeModel:
     """Return Cellpose's model with the weights at `path`.
 
@@ -47,13 +61,18 @@ def load_model(path: Path, device: torch.device) -> CellposeModel:
     return CellposeModel(pretrained_model=str(path), device=device, gpu=device.type != "cpu")
 
 
-def segment(model: CellposeModel, image: np.ndarray, params: SegmentParams) -> np.ndarray:
+def scale_of(model: CellposeModel, settings: Settings) -> float:
+    """Return the factor by which images are resized for the network."""
+    return float(model.diam_mean / (settings.diameter or model.diam_labels))
+
+
+def segment(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
     """Find the cells of an image, (H, W) or (H, W, C): a label map, (H, W) uint16, 1 to n."""
-    return next(segment_all(model, [image], params))
+    return next(segment_all(model, [image], settings))
 
 
 def segment_all(
-    model: CellposeModel, images: Iterable[np.ndarray], params: SegmentParams
+    model: CellposeModel, images: Iterable[np.ndarray], settings: Settings
 ) -> Iterator[np.ndarray]:
     """Find the cells of images, in their order; few of them are in memory at once.
 
@@ -63,18 +82,18 @@ def segment_all(
     with the same settings, of the image with corrected gamma: with `resample` exactly, without it
     up to rounding errors of the flows.
     """
-    scale = float(model.diam_mean / (params.diameter or model.diam_labels))
+    scale = scale_of(model, settings)
     images = (_large_enough(image, scale) for image in images)
-    if params.resample:
+    if settings.resample:
         for image in images:
-            yield _cellposes_own(model, image, params)
+            yield _cellposes_own(model, image, settings)
         return
-    network = Network(model, params)
+    network = Network(model, settings)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as tracer:
-        tiles = _ahead(reader, images, lambda image: _tiles_of(image, scale, params))
+        tiles = _ahead(reader, images, lambda image: _tiles_of(image, scale, settings))
         tracing: deque[Future] = deque()
         for flows, shape in _flows(network, tiles):
-            tracing.append(tracer.submit(trace, flows, shape, params, model.device))
+            tracing.append(tracer.submit(trace, flows, shape, settings, model.device))
             while tracing and (len(tracing) > AHEAD or tracing[0].done()):
                 yield tracing.popleft().result()
         while tracing:
@@ -82,7 +101,7 @@ def segment_all(
 
 
 def segment_pairs(
-    model: CellposeModel, pairs: Sequence[Pair], params: SegmentParams
+    model: CellposeModel, pairs: Sequence[Pair], settings: Settings
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give each field's true and predicted label map, in the order of `pairs`.
 
@@ -96,21 +115,21 @@ def segment_pairs(
             truths.append(truth)
             yield image
 
-    for predicted in segment_all(model, images(), params):
+    for predicted in segment_all(model, images(), settings):
         yield truths.popleft(), predicted
 
 
-def _cellposes_own(model: CellposeModel, image: np.ndarray, params: SegmentParams) -> np.ndarray:
+def _cellposes_own(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
     with tensor_float_32(False):
         found, _, _ = model.eval(
-            correct(image, params.gamma),
-            channels=list(params.channels),
-            diameter=params.diameter,
+            correct(image, settings.gamma),
+            channels=list(settings.channels),
+            diameter=settings.diameter,
             resample=True,
-            flow_threshold=params.flow_threshold,
-            cellprob_threshold=params.cellprob_threshold,
-            augment=params.augment,
-            batch_size=params.batch_size or 8,
+            flow_threshold=settings.flow_threshold,
+            cellprob_threshold=settings.cellprob_threshold,
+            augment=settings.augment,
+            batch_size=settings.batch_size or 8,
         )
     return relabel(np.asarray(found).reshape(image.shape[:2]), "prediction")
 
@@ -138,17 +157,17 @@ def _ahead(pool: ThreadPoolExecutor, items: Iterable, work) -> Iterator:
         yield made[0]
 
 
-def _tiles_of(
-    image: np.ndarray, scale: float, params: SegmentParams
-) -> tuple[Tiles, tuple[int, int]]:
+def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> tuple[Tiles, tuple[int, int]]:
     """Return an image's tiles as the network is to see them, and its height and width."""
-    shown = transforms.convert_image(correct(image, params.gamma), list(params.channels), nchan=2)
+    shown = transforms.convert_image(
+        correct(image, settings.gamma), list(settings.channels), nchan=2
+    )
     shown = transforms.normalize_img(shown[None], normalize=True)[0]
-    return cut(shown, scale, params.augment), image.shape[:2]
+    return cut(shown, scale, settings.augment), image.shape[:2]
 
 
 def trace(
-    flows: np.ndarray, shape: tuple[int, int], params: SegmentParams, device: torch.device
+    flows: np.ndarray, shape: tuple[int, int], settings: Settings, device: torch.device
 ) -> np.ndarray:
     """Follow flows to cells, and enlarge their labels.
 
@@ -165,8 +184,8 @@ def trace(
         flows[:2],
         flows[2],
         niter=STEPS,
-        flow_threshold=params.flow_threshold,
-        cellprob_threshold=params.cellprob_threshold,
+        flow_threshold=settings.flow_threshold,
+        cellprob_threshold=settings.cellprob_threshold,
         min_size=SMALLEST,
         resize=None if flows.shape[1:] == shape else shape,
         device=device,
@@ -177,9 +196,9 @@ def trace(
 class Network:
     """The network of a model, in the precision and the batches that suit its device."""
 
-    def __init__(self, model: CellposeModel, params: SegmentParams):
+    def __init__(self, model: CellposeModel, settings: Settings):
         self.device = model.device
-        precision = choose_precision(self.device, params.precision)
+        precision = choose_precision(self.device, settings.precision)
         self.tf32 = precision == "tf32"
         self.dtype = REDUCED.get(precision)
         self.net = model.net.eval()
@@ -187,7 +206,7 @@ class Network:
             # Cellpose's mkldnn would convert the weights in place, for 32 bits only.
             self.net.mkldnn = False
             self.net.to(memory_format=torch.channels_last)
-        self.batch_size = params.batch_size or TILES.get(self.device.type, TILES_OF_A_GPU)
+        self.batch_size = settings.batch_size or TILES.get(self.device.type, TILES_OF_A_GPU)
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:

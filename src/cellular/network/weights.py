@@ -16,11 +16,11 @@ from cellpose.resnet_torch import CPnet
 
 from cellular.base.errors import InputError
 from cellular.base.files import whole
+from cellular.base.params import NETWORK_DIAMETER
 
 LAYERS = [2, 32, 64, 128, 256]  # channels in, then the four levels of the U-Net
 OUTPUTS = 3  # flow in y, flow in x, cell probability
 DIAMETERS = ("diam_mean", "diam_labels")
-NETWORK_DIAMETER = 30.0  # pixels; the size that Cellpose's networks, but for nuclei, see cells in
 
 State = dict[str, torch.Tensor]
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from cellular.base.errors import InputError, raise_faults
 from cellular.base.files import check_apart, check_new, whole
-from cellular.imaging.fields import Pair, load_pairs, read_pair
+from cellular.base.params import NETWORK_DIAMETER
+from cellular.imaging.fields import ALL, Pair, load_pairs, read_pair
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
-from cellular.network.weights import NETWORK_DIAMETER
 
 log = logging.getLogger(__name__)
 
@@ -71,39 +71,49 @@ def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
 
 
 def write_flows(
-    prepared: Path, output: Path, *, cell_diameter: float | None = None, gamma: float = 1.0,
-    device: torch.device = CPU, force: bool = False,
-) -> dict[str, int]:  # fmt: skip
-    """Write the training sets of a folder that `process_masks` made.
-
-    `<output>/<class>/<train|valid>/`, as `cellular.imaging.trainingset` reads it, for each class.
+    prepared: Path,
+    output: Path,
+    class_name: str = ALL,
+    *,
+    cell_diameter: float | None = None,
+    gamma: float = 1.0,
+    device: torch.device = CPU,
+    force: bool = False,
+) -> int:
+    """Write the training sets `<output>/train` and `/valid` of a class of prepared fields.
 
     Parameters
     ----------
-    cell_diameter : resize the fields, so that the cells of the training fields have so many pixels
-        on average: with 30, a sixteenth of the pixels of fields with cells of 120; None: do not
+    prepared : folder that `process_masks` made
+    class_name : the class, a folder in it
+    cell_diameter : resize the fields so that the cells of the training fields have this diameter
+        in pixels on average: 30 leaves a sixteenth of the pixels of fields with cells of 120; None:
+        keep their size
     gamma : correct the images (`cellular.imaging.tones`); 1: leave them as they are
 
     Returns
     -------
-    dict
-        Fields written, by class.
+    int
+        The number of fields.
+
+    Raises
+    ------
+    InputError
+        If there is no such class, or the files cannot be read.
     """
     prepared, output = Path(prepared), Path(output)
     check_apart([output], [prepared])
     check_new(output, force)
-    classes = sorted(path for path in prepared.iterdir() if (path / SPLITS[0]).is_dir())
-    if not classes:
-        raise InputError(f"{prepared}: no class with fields to train on in it")
+    folders = {split: prepared / class_name / split for split in SPLITS}
+    missing = [split for split, folder in folders.items() if not folder.is_dir()]
+    if missing:
+        classes = sorted(path.name for path in prepared.iterdir() if path.is_dir())
+        raise InputError(
+            f"{prepared}: the class {class_name!r} has no cell in the {missing[0]} split; the "
+            f"classes are {', '.join(classes)} (class_name in params.yaml)"
+        )
     with whole(output) as staging:
-        staging.mkdir()
-        return {
-            folder.name: write_sets(
-                {split: folder / split for split in SPLITS if (folder / split).is_dir()},
-                staging / folder.name, cell_diameter=cell_diameter, gamma=gamma, device=device,
-            )
-            for folder in classes
-        }  # fmt: skip
+        return write_sets(folders, staging, cell_diameter=cell_diameter, gamma=gamma, device=device)
 
 
 def write_sets(

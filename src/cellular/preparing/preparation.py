@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from cellular.base.errors import InputError, raise_faults
 from cellular.base.files import check_apart, check_new, whole, write_json
-from cellular.base.params import PrepareParams
 from cellular.imaging.fields import (
+    ALL,
     CLASSES,
     EXCLUDED,
     MASKS,
@@ -42,6 +42,7 @@ from cellular.imaging.masks import (
     relabel,
 )
 from cellular.preparing.objects import CellObject, label_map, read_object
+from cellular.preparing.params import PrepareParams
 
 # The names that people know from the authors' prepare script, in one place.
 __all__ = [
@@ -54,8 +55,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-ALL = "all"
 
 
 @dataclass

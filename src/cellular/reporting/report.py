@@ -23,8 +23,6 @@ from PIL import Image
 from cellular.base import devices
 from cellular.base.errors import InputError
 from cellular.base.files import check_new, whole
-from cellular.base.params import Params
-from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
 from cellular.reporting.comparison import (
@@ -77,16 +75,24 @@ def write_report(
     metrics_dir: Path,
     models: tuple[str, str],
     splits: Sequence[str],
-    params: Params,
+    params: dict[str, Any],
+    sources: Sequence[dict[str, str]],
     output: Path,
     *,
     example: Path | None = None,
+    seed: int = 0,
     force: bool = False,
 ) -> Path:
     """Write the report of a run.
 
-    Reads what the stages prepare, train and evaluate wrote to `metrics_dir`; `example` gets a copy
-    of the picture of the first split's worst field, by the second model.
+    Parameters
+    ----------
+    metrics_dir : holds what the stages prepare, train and evaluate wrote
+    models : the two folders in it
+    params : the parameters of the run, which the page lists
+    sources : data and weights, each with name, what, url, licence and citation
+    example : gets a copy of the picture of the first split's worst field, by the second model
+    seed : decides the resamples of the intervals
 
     Raises
     ------
@@ -96,9 +102,9 @@ def write_report(
     metrics_dir, output = Path(metrics_dir), Path(output)
     for path in filter(None, (output, example)):
         check_new(path, force)
-    comparisons = compare(metrics_dir, models, splits, params.seed)
+    comparisons = compare(metrics_dir, models, splits, seed)
     try:
-        page = _page(metrics_dir, models, comparisons, params)
+        page = _page(metrics_dir, models, comparisons, params, sources)
     except (KeyError, TypeError, ValueError, UndefinedError) as error:
         raise InputError(
             f"{metrics_dir}: a file in it is not as the stages write it ({error}); run them anew"
@@ -116,7 +122,8 @@ def _page(
     metrics_dir: Path,
     models: tuple[str, str],
     comparisons: Sequence[SplitComparison],
-    params: Params,
+    params: dict[str, Any],
+    sources: Sequence[dict[str, str]],
 ) -> str:
     templates = Environment(
         loader=PackageLoader("cellular.reporting", "."),
@@ -132,9 +139,9 @@ def _page(
         losses=figures.losses(read_table(metrics_dir / "train.csv")),
         training=read_json(metrics_dir / "train.json"),
         prepared=read_json(metrics_dir / "prepare.json"),
-        sources=_sources(params),
+        sources=sources,
         params=params,
-        parameters=_flat(params.model_dump()),
+        parameters=_flat(params),
         environment=_environment(params),
         unit_told=unit_told,
     )
@@ -249,28 +256,6 @@ def _picture(path: Path, title: str) -> Picture:
     return Picture(f"data:image/webp;base64,{data}", *picture.size, title)
 
 
-def _sources(params: Params) -> list[dict[str, str]]:
-    """Return what data and weights are, where from, their licence and citation."""
-    known = catalogue()
-    dataset = known.datasets.get(params.dataset)
-    weights = known.weights.get(params.train.model_type)
-    found = []
-    for name, what, files in (
-        (f"data set {params.dataset}", dataset and dataset.what,
-         [dataset.file, dataset.images] if dataset else []),
-        (f"weights {params.train.model_type}", None, [weights.file] if weights else []),
-    ):  # fmt: skip
-        sources = [known.files[file] for file in files if file is not None]
-        if not sources:
-            found.append({"name": name, "what": what or "your own, or made here", "url": "",
-                          "licence": "", "citation": ""})  # fmt: skip
-        for source in sources:
-            address = source.url or f"Python package index: {source.file}"
-            found.append({"name": name, "what": what or source.what, "url": address,
-                          "licence": source.licence, "citation": source.citation})  # fmt: skip
-    return found
-
-
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return parameters as names with dots and their values as in YAML."""
     lines = []
@@ -283,7 +268,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return lines
 
 
-def _environment(params: Params) -> list[tuple[str, str]]:
+def _environment(params: dict[str, Any]) -> list[tuple[str, str]]:
     device = devices.choose()
     name = (
         torch.cuda.get_device_name(device)
@@ -298,9 +283,9 @@ def _environment(params: Params) -> list[tuple[str, str]]:
         ("system", f"{platform.system()} {platform.machine()}"),
         ("device", f"{device.type}: {name}, {os.cpu_count()} CPU cores, "
                    f"{torch.get_num_threads()} threads"),
-        ("arithmetic of training", devices.choose_precision(device, params.train.precision)),
-        ("arithmetic of evaluation", "32" if params.eval.resample
-         else devices.choose_precision(device, params.eval.precision)),
+        ("arithmetic of training", devices.choose_precision(device, params["train"]["precision"])),
+        ("arithmetic of evaluation", "32" if params["eval"]["resample"]
+         else devices.choose_precision(device, params["eval"]["precision"])),
         ("Python", platform.python_version()),
     ]  # fmt: skip
     return told + [(package, version(package)) for package in PACKAGES]

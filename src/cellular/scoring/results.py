@@ -92,6 +92,11 @@ def write_results(
     return summary
 
 
+def read_scores(folder: Path, splits: Sequence[str]) -> dict[str, dict]:
+    """Return the content of `<split>_eval.json`, by split."""
+    return {split: read_json(files_of(folder, split)["scores"]) for split in splits}
+
+
 def read_results(folder: Path, split: str) -> list[FieldResult]:
     """Read the results of a split; `InputError` tells which file is missing or not ours."""
     paths = files_of(Path(folder), split)

@@ -7,14 +7,19 @@ import torch
 from lightning_fabric import Fabric
 
 from cellular.base.devices import choose_precision
+from cellular.base.errors import InputError
 
+SYNCHRONISED = ["cuda"]  # devices on which PyTorch can synchronise batch normalisation
 FABRIC_PRECISION = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def launch(device: torch.device, precision: str = "auto") -> Fabric:
-    """Return Fabric for this process, and for its fellows if there are any.
+    """Return Fabric for this process; under `fabric run` or `torchrun` it is one of several.
 
-    Started by `fabric run` or `torchrun`, this process is one of several on one or more machines.
+    Raises
+    ------
+    InputError
+        If the device does not have the precision, or cannot be used by several processes.
     """
     chosen = choose_precision(device, precision)
     if device.type == "cuda":
@@ -24,10 +29,15 @@ def launch(device: torch.device, precision: str = "auto") -> Fabric:
         torch.backends.cudnn.allow_tf32 = chosen == "tf32"
     world = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if world > 1 and device.type not in SYNCHRONISED:
+        raise InputError(
+            f"{world} processes on {device.type}: several processes need a GPU each, because "
+            "PyTorch synchronises batch normalisation on GPUs only; start one process"
+        )
     devices = local
     if world == 1 and device.type == "cuda":
         devices = [device.index or 0]
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own line tells as much
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our log says the same
     fabric = Fabric(
         accelerator=device.type,
         devices=devices,
@@ -38,5 +48,5 @@ def launch(device: torch.device, precision: str = "auto") -> Fabric:
     if "LT_CLI_USED" not in os.environ:  # `fabric run` has launched the processes already
         fabric.launch()
     if not fabric.is_global_zero:
-        logging.getLogger("cellular").setLevel(logging.WARNING)  # one process tells for all
+        logging.getLogger("cellular").setLevel(logging.WARNING)  # one process logs for all
     return fabric

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cellular.base.params import TrainParams
 from cellular.imaging.trainingset import TrainingField
+from cellular.training.params import TrainParams
 
 SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
 AHEAD = 4  # batches that are made before they are asked for

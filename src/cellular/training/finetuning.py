@@ -1,13 +1,12 @@
-"""Fine-tuning: from prepared folders to weights, losses by epoch, and a summary."""
+"""Fine-tuning: from training sets to weights, losses by epoch, and a summary."""
 
 import csv
 import hashlib
 import io
 import logging
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,125 +15,162 @@ import torch
 from cellular.base.devices import choose_precision
 from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new, whole, write_json
-from cellular.base.params import SegmentParams, TrainParams
-from cellular.imaging.fields import load_pairs
-from cellular.imaging.trainingset import (
-    TrainingField,
-    check_source,
-    fingerprint,
-    open_fields,
-    read_index,
-)
+from cellular.base.params import NETWORK_DIAMETER
+from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields, read_index
 from cellular.network import weights
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint, code_identity, identity
 from cellular.training.loop import Epoch, Run, train
+from cellular.training.params import TrainParams
 
 log = logging.getLogger(__name__)
 
-SAVING = ("save_every",)  # parameters that do not decide the result
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a training writes to."""
+
+    model: Path  # the weights that are kept (`params.keep`); Cellpose opens them
+    last_model: Path  # the weights of the last step
+    metrics_dir: Path  # train.csv, which grows by a row each epoch, and at the end train.json
+
+    @property
+    def losses(self) -> Path:
+        """The table of epochs."""
+        return self.metrics_dir / "train.csv"
+
+    @property
+    def summary(self) -> Path:
+        """What `fine_tune` returns, as JSON."""
+        return self.metrics_dir / "train.json"
+
+    def check(self, inputs: Sequence[Path], force: bool) -> None:
+        """Raise `InputError` if an output would replace an input or, unless `force`, itself."""
+        for path in (self.model, self.last_model, self.summary):
+            check_new(path, force)
+        check_apart([self.model, self.last_model], inputs)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a training, and the size of their cells."""
+
+    train: list[TrainingField]
+    valid: list[TrainingField]
+    left_out: int  # training fields with too few cells
+
+    @property
+    def diameter(self) -> float:
+        """Mean diameter of the training cells, in pixels of the user's images."""
+        return float(np.mean([field.diameter / field.scale for field in self.train]))
+
+    @property
+    def diameter_in_weights(self) -> float:
+        """The diameter with which `CellposeModel.eval` resizes images as they were in training.
+
+        It resizes by 30 over this, and not by the size at which the network saw cells.
+        """
+        return self.diameter * NETWORK_DIAMETER / self.train[0].seen_diameter
 
 
 def fine_tune(
     state: weights.State,
-    train_dir: Path,
-    valid_dir: Path,
-    output_model: Path,
-    metrics_dir: Path,
+    train_set: Path,
+    valid_set: Path,
+    outputs: Outputs,
     params: TrainParams,
     *,
-    flows_dir: Path | None = None,
-    cell_diameter: float | None = None,
-    gamma: float = 1.0,
-    last_model: Path | None = None,
+    valid_dir: Path | None = None,
+    save_every: int = 5,
     seed: int = 0,
     device: torch.device,
-    force: bool = False,
 ) -> dict:
-    """Train on prepared folders from the weights `state`; write weights, losses and a summary.
+    """Train from the weights `state`; write weights, losses and a summary.
 
-    A run that was killed goes on where its state was last saved (`cellular.training.checkpoints`),
+    A run that was killed resumes where its state was last saved (`cellular.training.checkpoints`),
     when it is called again with the same code, data and parameters, and ends in the same bytes.
 
     Parameters
     ----------
-    output_model : gets the weights that are kept (`params.keep`); Cellpose opens them
-    metrics_dir : gets train.csv, a row an epoch, which grows meanwhile, and at the end train.json
-    flows_dir : the folders' flows, `<flows_dir>/train` and `/valid`, as `write_flows` makes them;
-        None: they are computed, and forgotten at the end
-    cell_diameter, gamma : of flows that are computed
-    last_model : gets the weights of the last step (default: `<output_model>_last`)
+    train_set, valid_set : training sets, as `cellular.preparing.flows` writes them
+    valid_dir : prepared folder of the validation fields; needed for `params.keep == "ap50"`
+    save_every : epochs between two savings of the state
+    seed : decides all crops
 
     Returns
     -------
     dict
-        What train.json holds.
+        The content of train.json.
 
     Raises
     ------
     InputError
-        One error that tells all faults of the data, before training starts; or the loss explodes.
+        If no field has enough cells, or the loss explodes.
     """
-    output_model, metrics_dir = Path(output_model), Path(metrics_dir)
-    last_model = Path(last_model or output_model.with_name(f"{output_model.name}_last"))
-    csv_path, json_path = metrics_dir / "train.csv", metrics_dir / "train.json"
-    for path in (output_model, last_model, json_path):
-        check_new(path, force)
-    check_apart([output_model, last_model], [train_dir, valid_dir])
     fabric = launch(device, params.precision)
-    with _flows(flows_dir, train_dir, valid_dir, cell_diameter, gamma, device) as folders:
-        train_fields, valid_fields = (open_fields(folder, params.channels) for folder in folders)
-        crowded = _crowded(train_fields, params.min_train_masks, train_dir)
-        diameter = float(np.mean([field.diameter / field.scale for field in crowded]))
-        seen = crowded[0].seen_diameter
-        # `CellposeModel.eval` resizes images by 30 / this: cells are seen as they were in training.
-        stored = diameter * weights.NETWORK_DIAMETER / seen
-        arithmetic = f"{device.type} in {choose_precision(device, params.precision)}"
-        log.info(
-            "%d fields to train on, %d to validate, cells of %.4g pixels seen with %.4g, on %s",
-            len(crowded), len(valid_fields), diameter, seen, arithmetic,
-        )  # fmt: skip
-        ap50 = (
-            _ap50(valid_dir, folders[1], stored, params, device) if params.keep == "ap50" else None
+    first = fabric.is_global_zero  # of several processes, the one that writes
+    fields = _open(train_set, valid_set, params)
+    log.info(
+        "%d fields to train on, %d to validate on, on %s; cells of %.4g pixels are resized to %.4g",
+        len(fields.train),
+        len(fields.valid),
+        device.type,
+        fields.diameter,
+        fields.train[0].seen_diameter,
+    )
+    ap50 = None
+    if params.keep == "ap50":
+        if valid_dir is None:
+            raise ValueError("keep: ap50 scores whole fields and needs valid_dir")
+        ap50 = _ap50(valid_dir, valid_set, fields.diameter_in_weights, params, device)
+    name = identity(
+        code_identity(),
+        params.model_dump_json(),
+        fingerprint(train_set),
+        fingerprint(valid_set),
+        _hash(state),
+        f"{seed} {device.type} {choose_precision(device, params.precision)} {fabric.world_size}",
+    )
+    with Checkpoint(name) if first else nullcontext() as checkpoint:
+        run, last = train(
+            weights.network(state).to(fabric.device),
+            fields.train,
+            fields.valid,
+            params,
+            seed=seed,
+            fabric=fabric,
+            checkpoint=checkpoint,
+            save_every=save_every,
+            ap50=ap50,
+            on_epoch=lambda epochs: _write_csv(outputs.losses, epochs) if first else None,
         )
-        name = identity(
-            code_identity(),
-            params.model_dump_json(exclude=set(SAVING)),
-            *(fingerprint(folder) for folder in folders),
-            _hash(state),
-            f"{seed} {arithmetic} {fabric.world_size}",
-        )
-        first = fabric.is_global_zero  # of several processes, the one that writes
-        with Checkpoint(name) if first else nullcontext() as checkpoint:
-            run, last = train(
-                weights.network(state).to(fabric.device),
-                crowded,
-                valid_fields,
-                params,
-                seed=seed,
-                fabric=fabric,
-                checkpoint=checkpoint,
-                ap50=ap50,
-                on_epoch=lambda epochs: _write_csv(csv_path, epochs) if first else None,
-            )
-            summary = _summary(run, params, crowded, valid_fields, diameter)
-            summary["diameter_in_weights"] = stored
-            summary["fields"]["left_out"] = len(train_fields) - len(crowded)
-            if first:
-                weights.save(_with_diameter(last, stored), last_model)
-                weights.save(_with_diameter(run.best_state or last, stored), output_model)
-                write_json(json_path, summary)
-                checkpoint.remove()
+        summary = _summary(run, params, fields)
+        if first:
+            diameter = fields.diameter_in_weights
+            weights.save(_with_diameter(last, diameter), outputs.last_model)
+            weights.save(_with_diameter(run.best_state or last, diameter), outputs.model)
+            write_json(outputs.summary, summary)
+            checkpoint.remove()
     return summary
 
 
-def _summary(
-    run: Run,
-    params: TrainParams,
-    train_fields: Sequence[TrainingField],
-    valid_fields: Sequence[TrainingField],
-    diameter: float,
-) -> dict:
+def _open(train_set: Path, valid_set: Path, params: TrainParams) -> Fields:
+    """Open the fields with enough cells to train on, and list the others in the log."""
+    train_fields, valid_fields = (
+        open_fields(folder, params.channels) for folder in (train_set, valid_set)
+    )
+    enough = [field for field in train_fields if field.cells >= params.min_train_masks]
+    for field in train_fields:
+        if field.cells < params.min_train_masks:
+            log.warning("%s: fewer than %d cells, left out", field.name, params.min_train_masks)
+    if not enough:
+        raise InputError(
+            f"{train_set}: no field has {params.min_train_masks} cells; lower --min_train_masks"
+        )
+    return Fields(enough, valid_fields, len(train_fields) - len(enough))
+
+
+def _summary(run: Run, params: TrainParams, fields: Fields) -> dict:
     best = next(epoch for epoch in run.epochs if epoch.epoch == run.best)
     last = run.epochs[-1]
     return {
@@ -146,55 +182,19 @@ def _summary(
         "kept_epoch": last.epoch if params.keep == "last" else best.epoch,
         "epochs": last.epoch,
         "stopped": run.stopped,
-        "crops": last.epoch * (params.images_per_epoch or len(train_fields)),
-        "fields": {"train": len(train_fields), "valid": len(valid_fields)},
-        "cells": {
-            "train": sum(field.cells for field in train_fields),
-            "valid": sum(field.cells for field in valid_fields),
+        "crops": last.epoch * (params.images_per_epoch or len(fields.train)),
+        "fields": {
+            "train": len(fields.train),
+            "valid": len(fields.valid),
+            "left_out": fields.left_out,
         },
-        "diameter": diameter,
+        "cells": {
+            "train": sum(field.cells for field in fields.train),
+            "valid": sum(field.cells for field in fields.valid),
+        },
+        "diameter": fields.diameter,
+        "diameter_in_weights": fields.diameter_in_weights,
     }
-
-
-@contextmanager
-def _flows(
-    flows_dir: Path | None,
-    train_dir: Path,
-    valid_dir: Path,
-    cell_diameter: float | None,
-    gamma: float,
-    device: torch.device,
-) -> Iterator[tuple[Path, Path]]:
-    """Give the folders of flows to train and to validate on; compute them if there are none."""
-    if flows_dir is not None:
-        folders = (Path(flows_dir) / "train", Path(flows_dir) / "valid")
-        for folder, prepared in zip(folders, (train_dir, valid_dir), strict=True):
-            check_source(folder, load_pairs(prepared))
-        yield folders
-        return
-    from cellular.preparing.flows import (
-        write_sets,  # seconds to import, and not needed with flows_dir
-    )
-
-    with tempfile.TemporaryDirectory() as made:
-        write_sets(
-            {"train": Path(train_dir), "valid": Path(valid_dir)}, Path(made),
-            cell_diameter=cell_diameter, gamma=gamma, device=device,
-        )  # fmt: skip
-        yield Path(made) / "train", Path(made) / "valid"
-
-
-def _crowded(
-    fields: Sequence[TrainingField], min_train_masks: int, folder: Path
-) -> list[TrainingField]:
-    """Return the fields with enough cells, and name the others."""
-    crowded = [field for field in fields if field.cells >= min_train_masks]
-    for field in fields:
-        if field.cells < min_train_masks:
-            log.warning("%s: fewer than %d cells, not trained on", field.name, min_train_masks)
-    if not crowded:
-        raise InputError(f"{folder}: no field has {min_train_masks} cells; lower --min_train_masks")
-    return crowded
 
 
 def _hash(state: weights.State) -> str:
@@ -206,17 +206,18 @@ def _hash(state: weights.State) -> str:
 
 
 def _ap50(
-    valid_dir: Path, flows: Path, diameter: float, params: TrainParams, device: torch.device
+    valid_dir: Path, valid_set: Path, diameter: float, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
     """Return a function that scores weights on the whole validation fields: mean AP@0.5."""
-    from cellular.training.validation import mean_ap50  # seconds to import
+    from cellular.network.segmentation import Settings  # these take seconds to import
+    from cellular.training.validation import mean_ap50
 
-    seen = SegmentParams(
-        channels=params.channels, gamma=read_index(flows)["gamma"], precision=params.precision
+    settings = Settings(
+        channels=params.channels, gamma=read_index(valid_set)["gamma"], precision=params.precision
     )
 
     def score(state: weights.State) -> float:
-        return mean_ap50(_with_diameter(state, diameter), valid_dir, seen, device)
+        return mean_ap50(_with_diameter(state, diameter), valid_dir, settings, device)
 
     return score
 
@@ -224,7 +225,7 @@ def _ap50(
 def _with_diameter(state: weights.State, diameter: float) -> weights.State:
     return state | {
         "diam_labels": torch.tensor([diameter]),
-        "diam_mean": torch.tensor([weights.NETWORK_DIAMETER]),
+        "diam_mean": torch.tensor([NETWORK_DIAMETER]),
     }
 
 

@@ -1,11 +1,12 @@
-"""Training: Cellpose's network, flows and augmentation, in a loop of our own.
+"""The training loop: Cellpose's network, flows and augmentation, with losses one can follow.
 
-`cellpose.train.train_seg` is a closed loop: nothing is seen before it ends, it cannot be gone on
-with, and the weights of its last epoch are what one gets. In its reference setting (`REFERENCE`,
-seed 0) this loop gives the same losses and weights, bit by bit (tests/test_training.py).
+`cellpose.train.train_seg` shows nothing before it ends, cannot be resumed, and gives the weights of
+its last epoch. With the parameters in `REFERENCE` and seed 0, this loop gives the same losses and
+weights as `train_seg`, bit by bit (tests/training/test_loop.py).
 
-From top to bottom: data, network, optimizer, schedule, epochs. Every random choice is made anew
-from the seed and the number of the epoch, so a run that goes on needs no state of a generator.
+`Trainer` sets up data, network, optimizer and schedule; `train` runs the epochs. All random numbers
+of an epoch depend on the seed and the number of the epoch alone, so a resumed run needs no state of
+a random generator.
 """
 
 import logging
@@ -27,12 +28,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cellular.base.errors import InputError
-from cellular.base.params import TrainParams
 from cellular.imaging.trainingset import TrainingField
 from cellular.network import weights
-from cellular.training.batchnorm import synchronised
 from cellular.training.checkpoints import Checkpoint
 from cellular.training.crops import Batch, Crops
+from cellular.training.params import TrainParams
 from cellular.training.schedules import learning_rates
 
 log = logging.getLogger(__name__)
@@ -48,17 +48,18 @@ REFERENCE = {  # the parameters with which the loop is that of `train_seg`
     "precision": "32",
     "channels_last": False,
 }
-VALIDATION = {"scale_range": None, "flip": True, "brightness": 0.0, "noise": 0.0}  # fixed crops
-VALIDATION_SEED = 42  # Cellpose's: the validation crops are the same in every epoch
+# The validation loss is computed on the same crops, whatever the augmentation.
+VALIDATION = {"scale_range": None, "flip": True, "brightness": 0.0, "noise": 0.0}
+VALIDATION_SEED = 42  # Cellpose's
 SEED_STEP = 1_000_003  # a prime above any number of epochs, so that runs never share a crop's seed
-FLOW_WEIGHT = 5.0  # Cellpose's: the network predicts flows five times as long
-EXPLODED = 1e4  # a loss from which no run came back; that of random weights is about 6
-LOOK = 0.5  # seconds from one look at the loss to the next: looking makes a GPU wait
+FLOW_WEIGHT = 5.0  # Cellpose's: the network predicts flows of five times the length
+EXPLODED = 1e4  # no run recovered from such a loss; that of random weights is about 6
+READ_EVERY = 0.5  # seconds between two readings of the loss: each makes a GPU wait
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of an epoch. Losses are means over crops; None: not validated."""
+    """The record of an epoch. Losses are means over crops; None: there was no validation."""
 
     epoch: int
     train_loss: float
@@ -69,15 +70,15 @@ class Epoch:
 
 @dataclass
 class Run:
-    """Where a run is: what changes while it goes on, beside weights and optimizer."""
+    """The progress of a run: all that changes in it, but for weights and optimizer."""
 
-    step: int = 0  # steps made of the epoch that is under way
-    losses: list[float] = field(default_factory=list)  # of those steps, summed over their crops
-    epochs: list[Epoch] = field(default_factory=list)  # that are finished
+    step: int = 0  # finished steps of the current epoch
+    losses: list[float] = field(default_factory=list)  # of those steps, each a sum over its crops
+    epochs: list[Epoch] = field(default_factory=list)  # finished epochs
     best: int | None = None  # number of the best epoch so far
-    waited: int = 0  # validations since then
+    without_improvement: int = 0  # validations since the best epoch
     best_state: weights.State | None = None
-    stopped: str | None = None  # why, once it is over
+    stopped: str | None = None  # the reason, once the run is over
 
 
 def flow_loss(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -113,7 +114,6 @@ class Trainer:
 
         # Data
         self.crops = Crops(train_fields, params, params.images_per_epoch)
-        # The loss is taken on the same crops whatever the augmentation.
         fixed = params.model_copy(update=VALIDATION)
         self.valid_crops = Crops(valid_fields, fixed, params.valid_images)
         self.batch_size = params.batch_size * fabric.world_size
@@ -126,16 +126,17 @@ class Trainer:
         # Network
         self.layout = torch.channels_last if params.channels_last else torch.contiguous_format
         if fabric.world_size > 1:
-            on_cpu = fabric.device.type == "cpu"
-            net = (synchronised if on_cpu else torch.nn.SyncBatchNorm.convert_sync_batchnorm)(net)
+            net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
         self.net = net.to(memory_format=self.layout)
 
         # Optimizer
         if params.use_sgd:
             optimizer = torch.optim.SGD(
-                net.parameters(), params.learning_rate, params.momentum,
+                net.parameters(),
+                params.learning_rate,
+                params.momentum,
                 weight_decay=params.weight_decay,
-            )  # fmt: skip
+            )
         else:
             optimizer = torch.optim.AdamW(
                 net.parameters(), params.learning_rate, weight_decay=params.weight_decay
@@ -151,8 +152,8 @@ class Trainer:
         self.rates = learning_rates(params.schedule, params.n_epochs, steps, params.learning_rate)
 
     @property
-    def judged(self) -> CPnet:
-        """The network that is validated and kept: the running mean, if there is one."""
+    def kept(self) -> CPnet:
+        """The network that is validated and kept: the running mean of the weights, if asked for."""
         return self.mean.module if self.mean else self.net
 
     def loss(self, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
@@ -167,7 +168,7 @@ class Trainer:
         return tensor.to(self.fabric.device, memory_format=self.layout, non_blocking=True)
 
     def step(self, batch: Batch, rate: float) -> torch.Tensor:
-        """Make one step, and return its loss, which the device may still be computing."""
+        """Make one step, and return its loss, which a GPU may still be computing."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.loss(self.model, batch)
@@ -179,7 +180,7 @@ class Trainer:
         return loss.detach()
 
     def batches(self) -> Iterator[Batch]:
-        """Give what is left of the batches of the epoch that is under way."""
+        """Give the batches that are left of the current epoch."""
         epoch = len(self.progress.epochs)
         return self.crops.batches(
             self.seed * SEED_STEP % 2**31 + epoch,
@@ -192,15 +193,15 @@ class Trainer:
     @torch.no_grad()
     def valid_loss(self) -> float:
         """Return the mean loss on the validation crops. Every process computes it."""
-        self.judged.eval()
+        self.kept.eval()
         total = 0.0
         with self.fabric.autocast():
             for batch in self.valid_crops.batches(VALIDATION_SEED, size=self.params.batch_size):
-                total += self.loss(self.judged, batch).item() * len(batch[0])
+                total += self.loss(self.kept, batch).item() * len(batch[0])
         return self.fabric.broadcast(total / self.valid_crops.count)
 
     def train_loss(self) -> float:
-        """Return the mean loss over the crops of an epoch, of all processes."""
+        """Return the mean loss over the crops of an epoch, those of all processes together."""
         total = sum(self.progress.losses)
         if self.fabric.world_size > 1:
             total = self.fabric.all_reduce(
@@ -209,7 +210,7 @@ class Trainer:
         return total / self.crops.count
 
     def state(self) -> dict[str, Any]:
-        """Return all that a run needs to go on in the same bytes."""
+        """Return all that a run needs to resume and end in the same bytes."""
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -219,7 +220,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go where `state` was taken."""
+        """Continue from the point at which `state` was taken."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.mean:
@@ -238,38 +239,40 @@ def train(
     seed: int = 0,
     fabric: Fabric,
     checkpoint: Checkpoint | None = None,
+    save_every: int = 5,
     ap50: Callable[[weights.State], float] | None = None,
     on_epoch: Callable[[Sequence[Epoch]], None] = lambda epochs: None,
 ) -> tuple[Run, weights.State]:
-    """Train `net` in place, or go on from the checkpoint.
+    """Train `net` in place, from the start or from the state in the checkpoint.
 
     Parameters
     ----------
     net : Cellpose's network
-    seed : decides all crops; 0 gives those of Cellpose
+    seed : decides all crops; with 0 they are Cellpose's
     fabric : device, precision and processes (`cellular.training.accelerators.launch`)
-    checkpoint : where the state is kept; None: nowhere
+    checkpoint : keeps the state on disk; None: it is not kept
+    save_every : epochs between two savings of the state
     ap50 : scores weights on whole validation fields, for `params.keep == "ap50"`
-    on_epoch : called with the records of all epochs after each
+    on_epoch : called after each epoch with the records of all epochs
 
     Returns
     -------
     Run, State
-        The records of all epochs, the best one's number and weights, why the run ended; and the
-        weights of the last step.
+        The records of the run with the weights of its best epoch, and the weights of the last
+        step.
 
     Raises
     ------
     InputError
         If the loss explodes, or several processes cannot share the crops equally.
     KeyboardInterrupt
-        On Ctrl-C or a termination signal, after the state was saved.
+        On Ctrl-C or a termination signal, once the state is saved.
     """
     checkpoint = checkpoint if fabric.is_global_zero else None
     trainer = Trainer(net, train_fields, valid_fields, params, fabric, seed)
     if saved := fabric.broadcast(checkpoint.load() if checkpoint else None):
         trainer.restore(saved)
-        log.info("going on after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
+        log.info("resuming after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
         if trainer.progress.epochs:
             on_epoch(trainer.progress.epochs)
     try:
@@ -280,21 +283,22 @@ def train(
                     on_epoch(trainer.progress.epochs)
                 done = len(trainer.progress.epochs)
                 if checkpoint and (
-                    interrupted or trainer.progress.stopped or done % params.save_every == 0
+                    interrupted or trainer.progress.stopped or done % save_every == 0
                 ):
                     checkpoint.save(trainer.state())
     except InputError:
         if checkpoint:
-            checkpoint.remove()  # to go on from there would lead to the same
+            checkpoint.remove()  # a run that resumes there would end in the same way
         raise
     if interrupted and not trainer.progress.stopped:
         if checkpoint:
             log.info(
-                "epoch %d of %d: state saved; the same command goes on from here",
-                len(trainer.progress.epochs) + 1, params.n_epochs,
-            )  # fmt: skip
+                "epoch %d of %d: state saved; give the same command again to resume",
+                len(trainer.progress.epochs) + 1,
+                params.n_epochs,
+            )
         raise KeyboardInterrupt
-    return trainer.progress, trainer.judged.state_dict()
+    return trainer.progress, trainer.kept.state_dict()
 
 
 def _epoch(
@@ -303,14 +307,14 @@ def _epoch(
     bar: tqdm,
     ap50: Callable[[weights.State], float] | None,
 ) -> bool:
-    """Make the steps that are left of an epoch, and validate; tell whether it came to its end."""
+    """Make the steps that are left of an epoch, and validate; return whether it was finished."""
     progress, params, fabric = trainer.progress, trainer.params, trainer.fabric
     number = len(progress.epochs) + 1
     rate = float(trainer.rates[number - 1, progress.step - 1])
     pending: list[tuple[torch.Tensor, int]] = []
-    looked = time.monotonic()
+    last_read = time.monotonic()
 
-    def look() -> None:
+    def read_losses() -> None:
         for loss, count in pending:
             value = loss.item()
             _check(value, number, rate, params)
@@ -324,12 +328,12 @@ def _epoch(
         pending.append((trainer.step(batch, rate), len(batch[0])))
         progress.step += 1
         bar.update(len(batch[0]) * fabric.world_size)
-        if interrupted or time.monotonic() - looked > LOOK:
-            look()
-            looked = time.monotonic()
+        if interrupted or time.monotonic() - last_read > READ_EVERY:
+            read_losses()
+            last_read = time.monotonic()
         if interrupted:
             return False
-    look()
+    read_losses()
 
     valid_loss = score = None
     if number % params.valid_every == 0 or number == params.n_epochs:
@@ -337,33 +341,33 @@ def _epoch(
         _check(valid_loss, number, rate, params)
         if ap50:
             score = fabric.broadcast(
-                ap50(trainer.judged.state_dict()) if fabric.is_global_zero else None
+                ap50(trainer.kept.state_dict()) if fabric.is_global_zero else None
             )
     progress.epochs.append(Epoch(number, trainer.train_loss(), valid_loss, rate, score))
     progress.step, progress.losses = 0, []
-    _judge(trainer)
+    _finish_epoch(trainer)
     return True
 
 
-def _judge(trainer: Trainer) -> None:
-    """Note whether the last epoch is the best so far, and whether the run is over."""
+def _finish_epoch(trainer: Trainer) -> None:
+    """Record whether the last epoch is the best so far, and whether the run is over."""
     progress, params = trainer.progress, trainer.params
     epoch = progress.epochs[-1]
     if epoch.valid_loss is not None:
         known = {record.epoch: record for record in progress.epochs}
         if progress.best is None or _better(epoch, known[progress.best]):
-            progress.best, progress.waited = epoch.epoch, 0
+            progress.best, progress.without_improvement = epoch.epoch, 0
             if params.keep != "last":
                 progress.best_state = {
                     key: value.detach().cpu().clone()
-                    for key, value in trainer.judged.state_dict().items()
+                    for key, value in trainer.kept.state_dict().items()
                 }
         else:
-            progress.waited += 1
+            progress.without_improvement += 1
     if epoch.epoch == params.n_epochs:
-        progress.stopped = "all epochs are done"
-    elif params.patience and progress.waited >= params.patience:
-        progress.stopped = f"no better validation in {params.patience}"
+        progress.stopped = "the last epoch was reached"
+    elif params.patience and progress.without_improvement >= params.patience:
+        progress.stopped = f"no improvement in {params.patience} validations"
 
 
 def _better(epoch: Epoch, best: Epoch) -> bool:
@@ -373,32 +377,35 @@ def _better(epoch: Epoch, best: Epoch) -> bool:
 
 
 def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
-    """Raise `InputError` if the loss is no number, or one from which no run comes back."""
+    """Raise `InputError` if the loss is not a number, or too large to recover from."""
     if loss < EXPLODED:
         return
-    told = f"{loss:.3g}" if math.isfinite(loss) else "no number any more"
+    value = f"{loss:.3g}" if math.isfinite(loss) else "not a number any more"
     raise InputError(
-        f"the loss is {told} in epoch {epoch}, at a learning rate of {rate:.3g}; "
+        f"the loss is {value} in epoch {epoch}, at a learning rate of {rate:.3g}; "
         f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
         + (", or precision 32" if params.precision == "fp16" else "")
     )
 
 
 def _bar(trainer: Trainer) -> tqdm:
-    """Return a progress bar that tells crops a second and the time left."""
+    """Return a progress bar with crops a second and the time left."""
     progress, count = trainer.progress, trainer.crops.count
     return tqdm(
         total=trainer.params.n_epochs * count,
         initial=len(progress.epochs) * count + progress.step * trainer.batch_size,
-        desc="train", unit="crop", leave=False, disable=not trainer.fabric.is_global_zero,
-    )  # fmt: skip
+        desc="train",
+        unit="crop",
+        leave=False,
+        disable=not trainer.fabric.is_global_zero,
+    )
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination in a list, to be looked at between two steps.
+    """Collect Ctrl-C and termination signals in a list, which is read between two steps.
 
-    The second one ends the program as it would without us.
+    A second signal ends the program at once.
     """
     asked: list[int] = []
     kinds = (signal.SIGINT, signal.SIGTERM)

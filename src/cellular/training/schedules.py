@@ -1,19 +1,19 @@
 """Schedules: the learning rate of every step."""
 
 import numpy as np
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
 
-from cellular.base.params import Schedule
+from cellular.training.params import Schedule
 
-WARM_UP = 0.1  # of the steps of cosine and constant
-RISE = 0.3  # of the steps of one-cycle
-ONE_CYCLE_START, ONE_CYCLE_END = 25.0, 1e4 * 25.0  # the rate is divided by these, as in PyTorch
+WARM_UP = 0.1  # part of the steps, with cosine
 
 
 def cellpose_rates(n_epochs: int, rate: float) -> np.ndarray:
     """Return Cellpose's learning rate of each epoch: (n_epochs,) float64.
 
-    Linear from 0 over the first ten epochs; in runs of more than 100 (300) epochs it is halved ten
-    times, every 5 (10) epochs, at the end. Source: cellpose 3.1.1.3, `train_seg`.
+    It rises linearly from 0 over the first ten epochs; in runs of more than 100 (300) epochs it is
+    halved ten times at the end, every 5 (10) epochs. Source: cellpose 3.1.1.3, `train_seg`.
     """
     rates = np.append(np.linspace(0, rate, 10), np.full(max(0, n_epochs - 10), rate))
     if n_epochs > 100:
@@ -27,33 +27,28 @@ def learning_rates(schedule: Schedule, n_epochs: int, steps: int, rate: float) -
     """Return the learning rate of every step: (n_epochs, steps) float64.
 
     cellpose
-        `cellpose_rates`, one rate an epoch.
+        `cellpose_rates`, one rate for all steps of an epoch.
     cosine
         Linear from 0 over the first tenth of the steps, then half a cosine down to 0
         (Loshchilov and Hutter 2017, SGDR, without restarts).
     one-cycle
-        Half a cosine up from a 25th over the first 0.3 of the steps, half a cosine down to a
-        250,000th (Smith and Topin 2018; the shape of PyTorch's `OneCycleLR`).
-    constant
-        Linear from 0 over the first tenth of the steps, then `rate`.
+        PyTorch's `OneCycleLR` (Smith and Topin 2018).
     """
-    if schedule == "cellpose":
-        return np.repeat(cellpose_rates(n_epochs, rate)[:, None], steps, axis=1)
     total = n_epochs * steps
-    done = (np.arange(total) + 0.5) / total
-    if schedule == "one-cycle":
-        start, end = rate / ONE_CYCLE_START, rate / ONE_CYCLE_END
-        rates = np.where(
-            done < RISE, _cosine(start, rate, done / RISE),
-            _cosine(rate, end, (done - RISE) / (1 - RISE)),
-        )  # fmt: skip
+    if schedule == "cellpose":
+        rates = np.repeat(cellpose_rates(n_epochs, rate), steps)
+    elif schedule == "cosine":
+        done = (np.arange(total) + 0.5) / total
+        cosine = rate * (1 + np.cos(np.pi * ((done - WARM_UP) / (1 - WARM_UP)))) / 2
+        rates = np.where(done < WARM_UP, rate * np.minimum(1, done / WARM_UP), cosine)
     else:
-        rates = rate * np.minimum(1, done / WARM_UP)
-        if schedule == "cosine":
-            falling = _cosine(rate, 0.0, (done - WARM_UP) / (1 - WARM_UP))
-            rates = np.where(done < WARM_UP, rates, falling)
+        # OneCycleLR gives its rates one by one, to an optimizer; here it is one of no weights.
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
+        cycle = OneCycleLR(optimizer, rate, total_steps=total, cycle_momentum=False)
+        rates = np.empty(total)
+        for step in range(total):
+            rates[step] = cycle.get_last_lr()[0]
+            optimizer.step()
+            if step < total - 1:
+                cycle.step()
     return rates.reshape(n_epochs, steps)
-
-
-def _cosine(start: float, end: float, part: np.ndarray) -> np.ndarray:
-    return end + (start - end) * (1 + np.cos(np.pi * part)) / 2

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cellular.base.params import SegmentParams
 from cellular.imaging.fields import load_pairs
 from cellular.imaging.matching import FOUND, count_overlaps, match
 from cellular.network import weights
-from cellular.network.segmentation import load_model, segment_pairs
+from cellular.network.segmentation import Settings, load_model, segment_pairs
 
 
 def mean_ap50(
-    state: weights.State, folder: Path, params: SegmentParams, device: torch.device
+    state: weights.State, folder: Path, settings: Settings, device: torch.device
 ) -> float:
     """Return AP@0.5 of weights on the fields of a prepared folder, mean over the fields.
 
@@ -25,7 +24,7 @@ def mean_ap50(
         weights.save(state, path)
         model = load_model(path, device)
     scores = []
-    for truth, predicted in segment_pairs(model, load_pairs(folder), params):
+    for truth, predicted in segment_pairs(model, load_pairs(folder), settings):
         matching = match(count_overlaps(truth, predicted))
         found = np.count_nonzero(matching.true_outcomes == FOUND)
         every = len(matching.true_outcomes) + len(matching.predicted_outcomes) - found

@@ -1,0 +1,33 @@
+"""Check every parameter in params.yaml, before any stage runs or removes an output.
+
+Example:
+    python src/check_params.py params.yaml
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellular.base import cli
+from cellular.base.files import whole
+from parameters import load_params
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Run the stage and return its line of result."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("params", type=Path, help="the file to check")
+    parser.add_argument("--output", type=Path, help="file to write once all parameters are valid")
+    args = parser.parse_args(argv)
+    load_params(args.params)
+    message = "every parameter has a valid value"
+    if args.output is not None:
+        with whole(args.output) as staging:
+            staging.write_text(f"{message}\n", encoding="utf-8")
+    return f"{args.params}: {message}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
