@@ -353,7 +353,7 @@ def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
-def test_two_processes_do_what_one_does_with_twice_the_batch(
+def test_two_processes_do_the_same_as_one_with_twice_the_batch(
     pieces, flows, pretrained, tmp_path, launcher
 ):
     bin_folder = Path(sys.executable).parent
@@ -361,18 +361,18 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(
         "torchrun": ["torchrun", "--nproc-per-node", "2"],
         "fabric": ["fabric", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2"],
     }
-    # SGD: AdamW makes whole steps of rounding errors, where a gradient should be 0 (biases before
-    # a batch normalisation).
+    # SGD, because AdamW turns rounding errors into whole steps where a gradient should be 0 (of
+    # biases before a batch normalisation).
     more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.05")
     one = command(pieces, flows, pretrained, tmp_path / "one", *more, "--batch_size", "4")
     two = command(pieces, flows, pretrained, tmp_path / "two", *more, "--batch_size", "2")
     head = launchers[launcher]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    # "--": what follows is the script's, whose --precision `fabric run` would take for its own.
-    for made in (one, [f"{bin_folder}/{head[0]}", *head[1:], two[1], "--", *two[2:]]):
-        done = subprocess.run(
-            [str(part) for part in made], env=environment, capture_output=True, text=True
-        )
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    # After "--" come the flags of the script: `fabric run` has a --precision, too.
+    script = str(ROOT / "tests/helpers/train_on_cpus.py")
+    for train in (one, [f"{bin_folder}/{head[0]}", *head[1:], script, "--", *two[2:]]):
+        done = subprocess.run(train, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     summaries = [
         json.loads((tmp_path / name / "train.json").read_text()) for name in ("one", "two")
