@@ -306,7 +306,7 @@ def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_resume(
     assert outputs(tmp_path) == expected
 
 
-def test_a_state_is_never_used_for_other_parameters_data_or_weights(
+def test_a_state_is_never_used_for_other_parameters_data_weights_or_code(
     run_train, pieces, tmp_path, monkeypatch
 ):
     scratch = tmp_path / "scratch"
@@ -333,6 +333,9 @@ def test_a_state_is_never_used_for_other_parameters_data_or_weights(
     ):
         assert run_train("--force", "--n_epochs", 1, *ADAMW, *arguments, **more)[0] == 0
     assert len(names) == 5
+    monkeypatch.setattr("cellular.training.finetuning.code_identity", lambda: "other code")
+    assert run_train("--force", "--n_epochs", 1, *ADAMW)[0] == 0
+    assert len(names) == 6
 
 
 def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
