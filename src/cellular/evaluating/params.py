@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cellular.base.params import Channels, Diameter, Float, Gamma, Int, NoneOr, Precision, Section
-from cellular.network.segmentation import Settings
+from cellular.network.settings import Settings
 
 
 class Inference(Section):

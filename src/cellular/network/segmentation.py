@@ -24,6 +24,7 @@ from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
 from cellular.imaging.tones import correct
 from cellular.network import weights
+from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
 
 AHEAD = 2  # images that are read before the network is ready for them
@@ -32,21 +33,6 @@ STEPS = 200  # of a pixel on its way to the centre of its cell, Cellpose's
 TILES = {"cpu": 2}  # at once; measured with 224 px in 32 and 16 bits on two cores
 TILES_OF_A_GPU = 16
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model finds cells; `cellular.evaluating.params` says what each setting does."""
-
-    channels: Sequence[int] = (0, 0)
-    gamma: float = 1.0
-    diameter: float | None = None
-    resample: bool = False
-    flow_threshold: float = 0.4
-    cellprob_threshold: float = 0.0
-    augment: bool = False
-    batch_size: int | None = None
-    precision: str = "auto"
 
 
 def load_model(path: Path, device: torch.device) -> CellposeModel:

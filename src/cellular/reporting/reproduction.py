@@ -31,7 +31,7 @@ def numbers_of(committed: dict, here: dict, tolerances: dict) -> list[Number]:
     committed, here : two summaries (`cellular.scoring.summary`)
     tolerances : the tolerance of each number, in the same nested form
     """
-    before, after, allowed = (dict(_flat(content)) for content in (committed, here, tolerances))
+    before, after, allowed = (dict(flat(content)) for content in (committed, here, tolerances))
     return [
         Number(
             name,
@@ -81,9 +81,9 @@ def sentence(numbers: list[Number]) -> str:
     )
 
 
-def _flat(content: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+def flat(content: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in content.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", float(value)
