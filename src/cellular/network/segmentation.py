@@ -6,6 +6,8 @@ while the network runs, and cells are traced at the network's scale. With `resam
 Cellpose's own `eval`, and its masks.
 """
 
+# First, since cellpose.models imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose import dynamics, transforms
+from cellpose import transforms
 from cellpose.models import CellposeModel
 
 from cellular.base.devices import choose_precision, tensor_float_32
