@@ -17,14 +17,15 @@ from helpers.annotations import ROOT, coloured, disc, write_png
 from helpers.server import serving
 
 from cellular.base.errors import InputError
-from cellular.base.params import DataParams, PrepareParams
 from cellular.fetching import datasets
 from cellular.fetching.datasets import fetch_dataset
 from cellular.fetching.local import recognise
+from cellular.fetching.params import DataParams
 from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_image, read_labels
 from cellular.network import weights
+from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import process_masks
 
 TRAIN, VALID, TEST, OTHER = (

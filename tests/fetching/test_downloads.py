@@ -139,7 +139,7 @@ def test_an_index_that_is_not_there_is_told(monkeypatch):
 def test_a_killed_download_goes_on(site, cache):
     program = (
         "import sys, time; sys.path.insert(0, 'src')\n"
-        "from cellular import downloads\n"
+        "from cellular.fetching import downloads\n"
         "from cellular.fetching.sources import SourceFile\n"
         "downloads.CHUNK = 1 << 16\n"
         "hold = downloads.tqdm.update\n"

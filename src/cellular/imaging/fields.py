@@ -12,7 +12,8 @@ from cellular.base.errors import InputError, raise_faults
 from cellular.imaging.images import image_files, label_files, read_image, read_labels
 from cellular.imaging.masks import check_size, relabel
 
-SPLITS = ("train", "valid", "test")
+TRAINING_SPLITS = ("train", "valid")  # the fields that training needs
+SPLITS = (*TRAINING_SPLITS, "test")
 ALL = "all"  # stands for a class: the cells of every class but the excluded
 # What lies beside a prepared field's image, <field>.<ext>:
 MASKS = "_masks"  # its label map (the ending is Cellpose's own)

@@ -21,13 +21,12 @@ from tqdm import tqdm
 from cellular.base.errors import InputError, raise_faults
 from cellular.base.files import check_apart, check_new, whole
 from cellular.base.params import NETWORK_DIAMETER
-from cellular.imaging.fields import ALL, Pair, load_pairs, read_pair
+from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "valid")  # the test fields are not trained on
 SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's floor, below which rescaling would blow crops up
 CPU = torch.device("cpu")
 
@@ -104,14 +103,7 @@ def write_flows(
     prepared, output = Path(prepared), Path(output)
     check_apart([output], [prepared])
     check_new(output, force)
-    folders = {split: prepared / class_name / split for split in SPLITS}
-    missing = [split for split, folder in folders.items() if not folder.is_dir()]
-    if missing:
-        classes = sorted(path.name for path in prepared.iterdir() if path.is_dir())
-        raise InputError(
-            f"{prepared}: the class {class_name!r} has no cell in the {missing[0]} split; the "
-            f"classes are {', '.join(classes)} (class_name in params.yaml)"
-        )
+    folders = {split: prepared / class_name / split for split in TRAINING_SPLITS}
     with whole(output) as staging:
         return write_sets(folders, staging, cell_diameter=cell_diameter, gamma=gamma, device=device)
 

@@ -20,6 +20,7 @@ from cellular.imaging.fields import (
     EXCLUDED,
     MASKS,
     SPLITS,
+    TRAINING_SPLITS,
     find_images,
     split_data,
     write_classes,
@@ -172,6 +173,7 @@ def process_masks(
     corresponding_files_dir: Path,
     params: PrepareParams,
     *,
+    class_name: str = ALL,
     report_path: Path | None = None,
     skip_unannotated: bool = False,
     force: bool = False,
@@ -184,6 +186,10 @@ def process_masks(
     `all` is the union of all classes but those of `params.exclude`. Objects are numbered 1 to n in
     natural order of class and file; where they overlap, the later one wins. The output folder
     appears when every field is in it, so no fault leaves half a data set.
+
+    Parameters
+    ----------
+    class_name : the class to train on, which must have cells in training and validation fields
 
     Returns
     -------
@@ -240,6 +246,12 @@ def process_masks(
                 raise InputError(
                     f"split {split} stays empty: no cell of its fields is left once the classes "
                     f"{', '.join(params.exclude)} are excluded; change --exclude or the patterns"
+                )
+        for split in TRAINING_SPLITS:
+            if not report["splits"].get(class_name, {}).get(split, {}).get("cells"):
+                raise InputError(
+                    f"{input_path}: no cell of the class {class_name!r} in the {split} split; "
+                    f"the classes are {', '.join(report['splits'])} (class_name in params.yaml)"
                 )
         if report_path is None:
             write_json(staging / "prepare.json", report)
