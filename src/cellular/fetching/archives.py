@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import requests
 from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import whole
 from cellular.fetching.downloads import CHUNK, TIMEOUT, check_response, check_space, retrying
 
@@ -49,7 +49,7 @@ def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
     These are paths that leave the folder, links, names that come twice, encrypted members, and
     such as would grow more than a thousandfold.
     """
-    faults, seen = [], set()
+    faults, seen = Faults(), set()
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
@@ -64,7 +64,7 @@ def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
             faults.append(f"{member.filename}: grows from {member.compress_size:,} to "
                           f"{member.file_size:,} bytes")  # fmt: skip
         seen.add(member.filename)
-    raise_faults(archive, [f"{archive}: {fault}" for fault in faults])
+    Faults(f"{archive}: {fault}" for fault in faults).raise_all(archive)
 
 
 def unpack(
@@ -234,7 +234,7 @@ def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folde
         directory: dict[str, list[zipfile.ZipInfo]] = {}
         for member in opened.infolist():
             directory.setdefault(member.filename, []).append(member)
-    raise_faults(url, [f"{name}: not in the archive" for name in wanted if name not in directory])
+    Faults(f"{name}: not in the archive" for name in wanted if name not in directory).raise_all(url)
     members = [member for name in wanted for member in directory[name]]
     check_members(url, members)
     folder.mkdir(parents=True, exist_ok=True)

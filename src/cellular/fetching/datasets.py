@@ -1,17 +1,14 @@
 """Data sets of the catalogue, verified, in the layout that the stages expect."""
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tifffile
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
 from cellular.fetching.archives import fetch_members, matching, names, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
@@ -124,17 +121,16 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
         channels.mkdir()
         for name in files:
             shutil.copyfile(kept / "images" / name, channels / name)
-    raise_faults(
-        address, [f"{name}: not in {address}" for name in files if not (channels / name).exists()]
-    )
+    faults = Faults(f"{name}: not in {address}" for name in files if not (channels / name).exists())
+    faults.raise_all(address)
     (staging / "images").mkdir()
 
     def merge(field: str) -> None:
         planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
         merge_channels(planes, staging / "images" / f"{field}.tif")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(merge, fields), "merge", len(fields), unit="field", leave=False))
+    faults.map(merge, fields, "merge")
+    faults.raise_all(channels)
 
 
 def _members_of(folder: str, files: list[str]) -> Callable[[PurePosixPath], PurePosixPath | None]:

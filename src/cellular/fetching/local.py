@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
 from cellular.imaging.fields import MASKS
@@ -104,13 +104,13 @@ def import_folder(params: DataParams, output: Path) -> None:
         found, read = _by_field(files, *CELLPOSE_MASKS), read_labels
     else:
         found, read = _by_field(sorted(folder.glob(f"*{SEG}.npy")), SEG), read_seg
-    faults = [
+    faults = Faults(
         f"{path}: no image beside it" for field, path in found.items() if field not in by_field
-    ]
+    )
     faults += [
         f"{path}: no masks beside it" for field, path in by_field.items() if field not in found
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     for field, path in by_field.items():
         shutil.copyfile(path, images / f"{field}{path.suffix}")
     _write_labels(folder, found, read, masks)
@@ -125,33 +125,31 @@ def _by_field(paths: list[Path], *endings: str) -> dict[str, Path]:
     for path in paths:
         ending = next((ending for ending in endings if path.stem.endswith(ending)), "")
         fields.setdefault(path.stem.removesuffix(ending), []).append(path)
-    raise_faults(
-        paths[0].parent if paths else "",
-        [
-            f"{' and '.join(map(str, several))}: {len(several)} files of one field; keep one"
-            for several in fields.values()
-            if len(several) > 1
-        ],
-    )
+    Faults(
+        f"{' and '.join(map(str, several))}: {len(several)} files of one field; keep one"
+        for several in fields.values()
+        if len(several) > 1
+    ).raise_all(paths[0].parent if paths else "")
     return {field: found for field, (found,) in fields.items()}
 
 
 def _write_labels(
     folder: Path, found: dict[str, Path], read: Callable[[Path], np.ndarray], masks: Path
 ) -> None:
-    faults = []
+    faults = Faults()
     for field, path in sorted(found.items()):
-        try:
+        with faults.collect():
             labels = read(path)
             check_separated(path, labels)
-            # 32 bits: more objects than a label map can hold are told by `prepare`.
+            # 32 bits: more objects than a label map can hold are refused by `prepare`.
             tifffile.imwrite(
-                masks / f"{field}.tif", labels.astype(np.uint32), compression="zlib",
-                metadata=None, software=False,
-            )  # fmt: skip
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(folder, faults)
+                masks / f"{field}.tif",
+                labels.astype(np.uint32),
+                compression="zlib",
+                metadata=None,
+                software=False,
+            )
+    faults.raise_all(folder)
 
 
 class _Arrays(pickle.Unpickler):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.imaging.images import image_files, label_files, read_image, read_labels
 from cellular.imaging.masks import check_size, relabel
 
@@ -66,13 +66,11 @@ def split_data(
     Raises one `InputError` that names every field that matches both patterns.
     """
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    faults = []
+    faults = Faults()
     for field in sorted(fields):
-        try:
+        with faults.collect():
             splits[split_of(field, val_pattern, test_pattern)].append(field)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults("the split", faults)
+    faults.raise_all("the split")
     return splits
 
 
@@ -112,9 +110,9 @@ def load_pairs(folder: Path) -> list[Pair]:
     classes = {
         path.name.removesuffix(CLASSES): path for path in sorted(folder.glob(f"[!.]*{CLASSES}"))
     }
-    faults = [
+    faults = Faults(
         f"{path}: no image beside it" for field, path in labels.items() if field not in images
-    ]
+    )
     faults += [
         f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
         for field in images
@@ -125,7 +123,7 @@ def load_pairs(folder: Path) -> list[Pair]:
         for paths in images.values()
         if len(paths) > 1
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     if not labels:
         raise InputError(
             f"{folder}: no image with masks in it, expected <field>.<ext> beside "
@@ -196,13 +194,11 @@ def write_classes(path: Path, classes: Sequence[str]) -> None:
 def check_pairs(folder: Path) -> list[Pair]:
     """Return the fields of a prepared folder; one `InputError` tells all that cannot be read."""
     pairs = load_pairs(folder)
-    faults = []
+    faults = Faults()
     for pair in pairs:
-        try:
+        with faults.collect():
             _, labels = read_pair(pair)
             read_excluded(pair, labels)
             read_classes(pair)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     return pairs

@@ -1,18 +1,15 @@
 """Preparation: masks as they were annotated become label maps, by class and by split."""
 
 import logging
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from natsort import natsorted
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole, write_json
 from cellular.imaging.fields import (
     ALL,
@@ -86,7 +83,6 @@ class FieldReport:
     empty: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     overlap_pixels: int = 0
-    faults: list[str] = field(default_factory=list)
 
 
 def create_directory(path: Path) -> Path:
@@ -112,7 +108,7 @@ def find_masks(folder: Path) -> list[FieldMasks]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of masks")
     found: dict[str, list[FieldMasks]] = defaultdict(list)
-    faults = []
+    faults = Faults()
     for path in label_files(folder):
         found[path.stem].append(FieldMasks(path.stem, label_map=path))
     for path in sorted(folder.iterdir()):
@@ -131,7 +127,7 @@ def find_masks(folder: Path) -> list[FieldMasks]:
     faults += [
         f"{folder / name}: masks of one field in two places" for name in found if found[name][1:]
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     if not found:
         raise InputError(
             f"{folder}: no masks in it, expected <field>/<class>/<name>.png or <field>.tif"
@@ -233,13 +229,8 @@ def process_masks(
             split = split_by_field[item.name]
             return _process_field(item, image, staging, split, params)
 
-        # Threads: nearly all the time is spent in decoders, which do not hold the interpreter.
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            reports = list(
-                tqdm(pool.map(work, fields), "prepare", len(fields), unit="field", leave=False)
-            )
-        faults += [fault for report in reports for fault in report.faults]
-        raise_faults(input_path, faults)
+        reports = faults.map(work, fields, "prepare")
+        faults.raise_all(input_path)
         report = _summary(reports, splits)
         for split in SPLITS:
             if not report["splits"][ALL][split]["cells"]:
@@ -265,37 +256,35 @@ def _alone(
     images: dict[str, list[Path]],
     images_dir: Path,
     skip_unannotated: bool,
-) -> list[str]:
+) -> Faults:
     """Return a fault for each field without its image, and each image without its masks."""
-    faults = []
+    faults = Faults()
     for item in fields:
-        try:
+        with faults.collect():
             the_image(images.get(item.name, []), images_dir, item.name)
-        except InputError as error:
-            faults.append(str(error))
     names = {item.name for item in fields}
     unannotated = [path for name in sorted(images.keys() - names) for path in images[name]]
     if skip_unannotated:
         log.info("%d images without masks are left out", len(unannotated))
         return faults
-    return faults + [
+    faults += [
         f"{path}: no masks for this image; add them, or leave such images out "
         "with --skip_unannotated"
         for path in unannotated
     ]
+    return faults
 
 
 def _process_field(
     item: FieldMasks, image: Path | None, output: Path, split: str, params: PrepareParams
 ) -> FieldReport:
     report = FieldReport(item.name)
+    faults = Faults()
     shape = None
     if image is not None:
-        try:
+        with faults.collect():
             shape = read_image(image).shape
-        except InputError as error:
-            report.faults.append(str(error))
-    try:
+    with faults.collect():
         found = (
             _from_label_map(item.label_map)
             if item.label_map
@@ -304,12 +293,10 @@ def _process_field(
         first = item.label_map or next(path for paths in item.classes.values() for path in paths)
         if shape is not None:
             check_size(first, next(iter(found.maps.values())).shape, image, shape)
-    except InputError as error:
-        report.faults.append(str(error))
-        return report
+    faults.raise_all(item.name)
     for class_name, labels in found.maps.items():
         count = report.cells[class_name] = int(labels.max(initial=0))
-        if report.faults or not count:
+        if not count:
             continue
         folder = create_directory(output / class_name / split)
         beside = {MASKS: labels}
@@ -346,21 +333,19 @@ def _from_objects(item: FieldMasks, exclude: Sequence[str], report: FieldReport)
     left_out: list[CellObject] = []
     maps: dict[str, np.ndarray] = {}
     frame: tuple[Path, tuple[int, int]] | None = None  # of the field's first mask
+    faults = Faults()
     for class_name, paths in item.classes.items():
         objects, files = [], []
         for path in paths:
-            try:
+            with faults.collect():
                 found = read_object(path)
                 frame = frame or (path, found.frame)
                 check_size(path, found.frame, *frame)
-            except InputError as error:
-                report.faults.append(str(error))
-                continue
-            if found.mask.size:
-                objects.append(found)
-                files.append(path)
-            else:
-                report.empty.append(f"{item.name}/{class_name}/{path.name}")
+                if found.mask.size:
+                    objects.append(found)
+                    files.append(path)
+                else:
+                    report.empty.append(f"{item.name}/{class_name}/{path.name}")
         if not objects:
             continue
         maps[class_name] = relabel(label_map(objects, item.name))
@@ -369,8 +354,7 @@ def _from_objects(item: FieldMasks, exclude: Sequence[str], report: FieldReport)
         else:
             kept += objects
             kept_files += files
-    if report.faults:
-        raise InputError(report.faults.pop())
+    faults.raise_all(item.name)
     if not maps:
         raise InputError(
             f"{item.name}: a field without objects, all of its mask files are empty; "
