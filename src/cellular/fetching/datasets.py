@@ -12,9 +12,9 @@ from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
 from cellular.fetching.archives import fetch_members, matching, names, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
-from cellular.fetching.local import import_folder
+from cellular.fetching.local import import_folder, local_folder
 from cellular.fetching.params import DataParams
-from cellular.fetching.remotes import is_local, repository, resolve
+from cellular.fetching.remotes import is_local, resolve
 from cellular.fetching.sources import DatasetSource, catalogue
 from cellular.imaging.images import read_image
 
@@ -43,7 +43,7 @@ def fetch_dataset(
     output_dir = Path(output_dir)
     source = catalogue().dataset(name)
     data = data or DataParams()
-    check_apart([output_dir], [repository() / data.path] if data.path else [])
+    check_apart([output_dir], [local_folder(data.path)] if data.path else [])
     check_new(output_dir, force)
     with whole(output_dir) as staging:
         staging.mkdir()
