@@ -1,6 +1,7 @@
 """Fields of view: their names, their images and masks, and the split that each belongs to."""
 
 import csv
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,16 +75,30 @@ def split_data(
     return splits
 
 
-def find_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of a folder by field.
-
-    A field's image bears the field's name, whole: `..._s10.jpg` is no image of `..._s1`.
-    """
+def find_images(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
+    """Return the image files of a folder, by field; label maps beside them are left out."""
     images: dict[str, list[Path]] = {}
-    for path in image_files(folder):
+    for path in image_files(folder, pattern):
         if not path.stem.endswith(MASKS):
             images.setdefault(path.stem, []).append(path)
     return images
+
+
+def image_of(folder: Path, field: str) -> Path:
+    """Return the image of a field in a folder, `<field>.<ext>`.
+
+    Its name must be the whole name of the field: `..._s10.jpg` is not the image of `..._s1`.
+
+    Raises
+    ------
+    InputError
+        If the field has no image there, or several.
+    """
+    found = find_images(folder, f"{glob.escape(field)}.*").get(field, [])
+    if len(found) != 1:
+        what = f"several images ({', '.join(path.name for path in found)})" if found else "no image"
+        raise InputError(f"{field}: {what} in {folder}, expected one {field}.<png|jpg|tif>")
+    return found[0]
 
 
 def load_pairs(folder: Path) -> list[Pair]:

@@ -1,6 +1,5 @@
 """Images and label maps on disk: PNG, JPEG and TIFF, checked while they are read."""
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -21,9 +20,9 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files right inside `folder`, sorted by name."""
-    return sorted(path for path in Path(folder).iterdir() if is_image(path))
+def image_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the image files right inside `folder` whose names match, sorted by name."""
+    return sorted(path for path in Path(folder).glob(pattern) if is_image(path))
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -124,8 +123,3 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     if not done:
         raise InputError(f"{path}: OpenCV cannot write {path.suffix}; use .png or .tif")
     path.write_bytes(encoded.tobytes())
-
-
-def copy_image(source: Path, target: Path) -> None:
-    """Copy an image file as it is, without its dates."""
-    shutil.copyfile(source, target)
