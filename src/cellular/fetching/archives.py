@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import requests
 from tqdm import tqdm
@@ -201,8 +202,8 @@ class RemoteFile(io.RawIOBase):
         self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
         return self.at
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer`, or what is left of the file."""
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` from the current place, or as much of it as the rest of the file does."""
         length = min(len(buffer), self.size - self.at)
         if length <= 0:
             return 0
@@ -246,10 +247,13 @@ def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folde
         unit_scale=True, leave=False,
     )  # fmt: skip
 
+    def kept() -> bool:
+        return any((folder / member.filename).exists() for member in members)
+
     def fetch(member: zipfile.ZipInfo) -> None:
         target = folder / member.filename
         with reading(f"{url}: {member.filename}"):
-            retrying(lambda: _fetch_member(remote, member, target), url)
+            retrying(lambda: _fetch_member(remote, member, target), url, kept)
         bar.update(member.compress_size)
 
     with bar, ThreadPoolExecutor(CONNECTIONS) as pool:

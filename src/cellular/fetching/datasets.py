@@ -110,12 +110,14 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     channels = staging / "channels"
     if is_local(address):
         if not Path(address).is_file():
-            raise InputError(f"{address}: no such file in the folder that stands for {images.url}")
+            raise InputError(
+                f"{address}: no such file in the folder that stands in for {images.url}"
+            )
         unpack(Path(address), channels, _members_of("images", files))
     else:
         # Kept with the downloads, so that a fetch that was cut off has less to do the next time.
         kept = cache_dir() / f"members-of-{source.images}"
-        with session() as http, reaching(address):
+        with session() as http, reaching(address, source.images, images):
             fetch_members(http, address, [f"images/{name}" for name in files], kept)
         check_space(staging, sum((kept / "images" / name).stat().st_size for name in files))
         channels.mkdir()

@@ -46,6 +46,11 @@ def resolve(url: str) -> str:
     return f"{remotes[name]['url'].rstrip('/')}/{path}"
 
 
+def remote_of(url: str) -> str:
+    """Return the name of the remote in a catalogue address, or "" if it names none."""
+    return url.removeprefix(PREFIX).partition("/")[0] if url.startswith(PREFIX) else ""
+
+
 def is_local(address: str) -> bool:
     """Tell whether an address is a path of this machine."""
     return "://" not in address

@@ -27,15 +27,15 @@ class SourceFile(Section):
     what: str
     licence: str
     citation: str
-    package: str | None = None
-    file: str | None = None
-    url: str | None = None
+    package: str = ""
+    file: str = ""
+    url: str = ""
     size: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=SHA256)
 
     @model_validator(mode="after")
     def _findable(self) -> "SourceFile":
-        if (self.url is None) == (self.package is None) or bool(self.package) != bool(self.file):
+        if bool(self.url) == bool(self.package) or bool(self.package) != bool(self.file):
             raise ValueError("expected either url, or package and file")
         return self
 
@@ -45,8 +45,8 @@ class DatasetSource(Section):
 
     what: str
     how: Literal["members", "channels", "folders", "local"]
-    file: str | None = None
-    images: str | None = None
+    file: str = ""
+    images: str = ""
     members: dict[str, str] = Field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ class Catalogue(Section):
         used += [(name, item.file) for name, item in self.datasets.items()]
         used += [(name, item.images) for name, item in self.datasets.items()]
         for name, file in used:
-            if file is not None and file not in self.files:
+            if file and file not in self.files:
                 raise ValueError(f"{name}: file {file!r} is not under files")
         return self
 
@@ -108,7 +108,7 @@ def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
         (f"data set {dataset}", data and data.what, [data.file, data.images] if data else []),
         (f"weights {model_type}", None, [weights.file] if weights else []),
     ):
-        sources = [known.files[file] for file in files if file is not None]
+        sources = [known.files[file] for file in files if file]
         for source in sources:
             found.append(
                 {
