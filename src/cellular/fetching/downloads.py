@@ -59,11 +59,11 @@ def session() -> requests.Session:
         respect_retry_after_header=True,
         raise_on_status=False,
     )
-    made = requests.Session()
-    made.headers["User-Agent"] = USER_AGENT
+    http = requests.Session()
+    http.headers["User-Agent"] = USER_AGENT
     for scheme in ("https://", "http://"):
-        made.mount(scheme, HTTPAdapter(max_retries=retry))
-    return made
+        http.mount(scheme, HTTPAdapter(max_retries=retry))
+    return http
 
 
 def fetch(name: str, source: SourceFile) -> Path:
@@ -161,11 +161,14 @@ def _package_url(http: requests.Session, index: str, source: SourceFile) -> str:
     try:
         page = PyPISimple(index, session=http).get_project_page(source.package, timeout=TIMEOUT)
     except NoSuchProjectError:
-        raise InputError(f"the package index has no project {source.package}") from None
-    for package in page.packages:
+        page = None
+    for package in page.packages if page else []:
         if package.filename == source.file:
             return package.url
-    raise InputError(f"the package index has no file {source.file} of {source.package} any more")
+    raise InputError(
+        f"the package index has no file {source.file} of the package {source.package}; name "
+        "another index in PIP_INDEX_URL"
+    )
 
 
 def download(
@@ -177,15 +180,20 @@ def download(
 ) -> None:
     """Download `url` to `target`; the bytes are checked before the file gets this name.
 
-    Bytes received before a kill or a broken connection are kept in `<target>.part`, from where the
-    next download continues. `stated` are the size and the md5 that the publisher states.
+    Bytes received before a kill or a broken connection are kept in `<target>.part`, and the next
+    download continues from there. `stated` are the size and the MD5 that the publisher states.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be received, or is not the one that `source` describes.
     """
     part = target.with_name(f"{target.name}.part")
-    retrying(
-        lambda: _receive(http, url, part, source),
-        url,
-        kept=lambda: part.exists() and part.stat().st_size > 0,
-    )
+
+    def kept() -> bool:
+        return part.exists() and part.stat().st_size > 0
+
+    retrying(lambda: _receive(http, url, part, source), url, kept)
     fault = _difference(part, source)
     if not fault and stated:
         size, md5 = stated
@@ -205,7 +213,12 @@ def download(
 def retrying(receive: Callable[[], T], url: str, kept: Callable[[], bool] = lambda: False) -> T:
     """Call `receive` until the connection holds, at most `ATTEMPTS` times.
 
-    `kept` tells whether anything that was received is kept for the next run.
+    `kept` tells whether something has been received and is kept for the next run.
+
+    Raises
+    ------
+    InputError
+        If the connection breaks in every attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -226,10 +239,12 @@ def retrying(receive: Callable[[], T], url: str, kept: Callable[[], bool] = lamb
 
 
 def _state(part: Path) -> Path:
+    """Return the file that says which version of which address `part` is."""
     return part.with_name(f"{part.name}.json")
 
 
 def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -> None:
+    """Receive a file from the end of `part` on, if the server still has the same file."""
     state = _state(part)
     headers = {"Accept-Encoding": "identity"}  # offsets count the file's own bytes
     offset = part.stat().st_size if part.exists() else 0
@@ -252,19 +267,14 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
             offset = 0
         length = int(response.headers.get("Content-Length", 0))
         check_space(part.parent, length)
-        etag = response.headers.get("ETag", "")
-        validator = (
-            etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
-        )
+        validator = response.headers.get("ETag")
+        if not validator or validator.startswith("W/"):  # weak: the bytes may differ
+            validator = response.headers.get("Last-Modified")
         state.write_text(json.dumps({"url": url, "validator": validator}))
         received = 0
+        total = offset + length or None
         bar = tqdm(
-            total=offset + length or None,
-            initial=offset,
-            desc=part.stem,
-            unit="B",
-            unit_scale=True,
-            leave=False,
+            desc=part.stem, total=total, initial=offset, unit="B", unit_scale=True, leave=False
         )
         with part.open("ab" if offset else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK):

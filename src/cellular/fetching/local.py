@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
 from cellular.imaging.fields import MASKS
-from cellular.imaging.images import image_files, label_files, read_labels
+from cellular.imaging.images import image_files, label_files, read_labels, write_tiff
 from cellular.imaging.masks import check_separated
 
 log = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ def _read_seg(folder: Path, images: Path, masks: Path) -> None:
 
 
 # Each takes the user's folder, and the folders to write images and masks to.
-READERS: dict[str, Callable[[Path, Path, Path], None]] = {
+READERS = {
     "paper": _read_paper,
     "labels": _read_labels,
     "cellpose": _read_cellpose,
@@ -190,13 +189,7 @@ def _write_labels(
         labels = read(found[field])
         check_separated(found[field], labels)
         # 32 bits, because maps with too many objects for 16 are refused later, by `prepare`.
-        tifffile.imwrite(
-            masks / f"{field}.tif",
-            labels.astype(np.uint32),
-            compression="zlib",
-            metadata=None,
-            software=False,
-        )
+        write_tiff(masks / f"{field}.tif", labels.astype(np.uint32))
 
     faults = Faults()
     faults.map(write, sorted(found), "import")

@@ -1,10 +1,10 @@
-"""The catalogue of what is fetched: sources.yaml, validated.
+"""The catalogue of files that can be fetched: sources.yaml, validated.
 
-Well-kept libraries do what is not ours in the fetching: requests with urllib3's Retry the HTTP
-(waiting, Retry-After, redirects, certificates, proxies), zipfile the directories of archives, DVC's
-configuration the addresses, pypi-simple the package index. fsspec, which comes with DVC, reads
-remote files too, but neither honours Retry-After nor binds the parts of a file to one version
-(If-Range, ETag), nor keeps what it received when it is killed: that is why it is not used.
+Fetching rests on well-kept libraries: requests with urllib3's Retry for HTTP (waiting, Retry-After,
+redirects, certificates, proxies), zipfile for archives, DVC's configuration for addresses,
+pypi-simple for the package index. fsspec, which comes with DVC, reads remote files too. It is not
+used because it ignores Retry-After, does not check that all parts of a file are of one version
+(If-Range, ETag), and loses what it has received when it is killed.
 """
 
 from functools import cache
@@ -22,7 +22,7 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class SourceFile(Section):
-    """A file to download: from a package index (`package`, `file`) or from a `url`."""
+    """A file to download, either from the package index (`package`, `file`) or from a `url`."""
 
     what: str
     licence: str
@@ -41,7 +41,7 @@ class SourceFile(Section):
 
 
 class DatasetSource(Section):
-    """A data set and how it becomes data/raw; sources.yaml tells what each `how` is."""
+    """A data set, and how it becomes data/raw; sources.yaml explains each `how`."""
 
     what: str
     how: Literal["members", "channels", "folders", "local"]
@@ -51,7 +51,7 @@ class DatasetSource(Section):
 
 
 class WeightsSource(Section):
-    """Weights: a file, or a member of an archive, and how its tensors are named."""
+    """Weights: a file or a member of it, how its tensors are named, and a diameter in pixels."""
 
     file: str
     member: str | None = None
@@ -87,19 +87,20 @@ class Catalogue(Section):
 
 @cache
 def catalogue() -> Catalogue:
-    """Return the catalogue that stands beside this module."""
+    """Return the catalogue, the file beside this module."""
     return validate(
         Catalogue, yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")), str(CATALOGUE)
     )
 
 
 def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
-    """Return what a data set and weights are, where they come from, licence and citation.
+    """Return where a data set and weights come from.
 
     Returns
     -------
     list of dict
-        For each file: name, what, url, licence, citation; empty texts for data of the user's own.
+        For each file: name, what, url, licence and citation; the last three are empty for the
+        user's own files.
     """
     known = catalogue()
     data, weights = known.datasets.get(dataset), known.weights.get(model_type)
