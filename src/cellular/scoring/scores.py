@@ -7,6 +7,7 @@ of files and means; of pixel scores it is 0, as the paper's scikit-learn has it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -217,4 +218,13 @@ def nested(flat: dict[Place, object]) -> dict:
         for key in place[:-1]:
             inner = inner.setdefault(key, {})
         inner[place[-1]] = value
+    return found
+
+
+def flat(content: dict[str, Any]) -> dict[Place, Any]:
+    """Return the values of nested dicts by their places: the inverse of `nested`."""
+    found: dict[Place, Any] = {}
+    for key, value in content.items():
+        inner = flat(value) if isinstance(value, dict) else {(): value}
+        found |= {(key, *place): leaf for place, leaf in inner.items()}
     return found
