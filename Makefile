@@ -14,9 +14,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 BENCH ?=
 # A file of tests for each core, each computing on one thread: threads of two processes would wait
 # for one another.
+PIN := uv pip compile pyproject.toml --universal --python-version 3.10 --fork-strategy fewest \
+	--quiet --no-emit-index-url --no-annotate --no-header
 PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --dist=loadfile
 
-$(BIN)/.installed: requirements.txt
+$(BIN)/.installed: requirements.txt requirements-dev.txt
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "No Python 3.10 to 3.13 with the modules venv and ensurepip was found." >&2; \
 		echo "Install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
@@ -25,17 +27,19 @@ $(BIN)/.installed: requirements.txt
 	@# PyTorch first, with what it depends on (that differs from system to system); then exactly
 	@# the pinned set, without a second opinion (Cellpose's bound on numpy has no Python 3.13).
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt "$$(grep '^torch==' requirements.txt)"
-	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 .PHONY: repro test test-fast bench lint format requirements clean help venv
 
 venv: $(BIN)/.installed  ## make .venv
 
-repro: $(BIN)/.installed  ## fetch, prepare, train, evaluate: the whole pipeline, then a table of scores
+repro: $(BIN)/.installed  ## run the whole pipeline, show the scores, and compare them with the committed run
 	dvc repro
 	@echo
-	@python src/compare.py
+	@python src/compare.py --splits test
+	@echo
+	@python src/check_reproduction.py
 
 test: $(BIN)/.installed  ## all tests (minutes)
 	$(PYTEST)
@@ -46,9 +50,11 @@ test-fast: $(BIN)/.installed  ## the tests that take seconds
 bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)
 
-lint: $(BIN)/.installed  ## check style
+lint: $(BIN)/.installed  ## check style, types, and that packages import from floors below only
 	ruff check .
 	ruff format --check .
+	mypy
+	cd src && lint-imports --config ../pyproject.toml
 
 format: $(BIN)/.installed  ## mend style
 	ruff check --fix .
@@ -56,11 +62,14 @@ format: $(BIN)/.installed  ## mend style
 
 requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
 	@# CUDA's libraries are left out: PyTorch brings those that fit its own build.
-	(echo "# Made by 'make requirements' from pyproject.toml: one set for Python 3.10 to 3.13. Do not edit."; \
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.10 --fork-strategy fewest \
-		--quiet --no-emit-index-url --no-annotate --no-header \
-		| grep -v -E '^(nvidia-|cuda-|triton)') > requirements.new
+	(echo "# What the pipeline runs on. Made by 'make requirements' from pyproject.toml: one set for"; \
+	echo "# Python 3.10 to 3.13. Do not edit. A change here runs every stage anew."; \
+	$(PIN) | grep -v -E '^(nvidia-|cuda-|triton)') > requirements.new
 	mv requirements.new requirements.txt
+	(echo "# Tools for development. Made by 'make requirements' from pyproject.toml. Do not edit."; \
+	$(PIN) --group dev --constraint requirements.txt \
+		| grep -v -E '^(nvidia-|cuda-|triton)' | grep -v -x -F -f requirements.txt) > requirements.new
+	mv requirements.new requirements-dev.txt
 
 clean:  ## remove .venv, outputs and DVC's cache (with the weights of experiments not pushed)
 	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/flows data/predictions models/pretrained models/finetuned models/last

@@ -5,7 +5,7 @@ import pytest
 from cellular.base.errors import InputError
 from cellular.base.params import validate
 from cellular.evaluating.params import EvalParams, Scoring, SegmentParams
-from cellular.network.segmentation import Settings
+from cellular.network.settings import Settings
 
 
 def test_defaults_are_those_of_the_settings():

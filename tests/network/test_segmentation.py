@@ -9,7 +9,8 @@ from cellpose.models import CellposeModel
 from cellular.base.errors import InputError
 from cellular.imaging.images import read_image
 from cellular.imaging.matching import count_overlaps, match
-from cellular.network.segmentation import Settings, load_model, segment, segment_all
+from cellular.network.segmentation import load_model, segment, segment_all
+from cellular.network.settings import Settings
 from cellular.network.tiles import cut, join
 
 CPU = torch.device("cpu")

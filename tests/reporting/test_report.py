@@ -16,7 +16,7 @@ from helpers.label_maps import scored
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring
 from cellular.imaging.images import read_image, read_labels, write_labels
-from cellular.network.segmentation import Settings
+from cellular.network.settings import Settings
 from cellular.scoring.results import write_results
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"

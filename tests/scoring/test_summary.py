@@ -35,7 +35,7 @@ def test_the_summary_has_the_scores_of_the_finetuned_model_and_one_of_the_pretra
 def test_numbers_are_those_of_the_scores_rounded_to_four_digits(scores):
     summary = summary_of(scores)
     for name, place in NUMBERS.items():
-        exact = flat(scores["finetuned"]["valid"])[place]
+        exact = dict(flat(scores["finetuned"]["valid"]))[".".join(place)]
         assert summary["valid"][name] == pytest.approx(exact, abs=0.5e-4)
         assert round(summary["valid"][name], 4) == summary["valid"][name]
 
@@ -56,6 +56,7 @@ def test_scores_that_are_not_defined_are_left_out():
     json.dumps(summary, allow_nan=False)
 
 
-def test_nested_and_flat_are_inverse():
-    places = {("a",): 1, ("b", "c"): 2, ("b", "d", "e"): 3}
-    assert flat(nested(places)) == places and flat({"x": {}}) == {}
+def test_places_in_nested_dicts_are_names_with_dots():
+    places = {("a",): 1, ("b", "c"): 2, ("b", "d", "0.5"): 3}
+    assert list(flat(nested(places))) == [("a", 1), ("b.c", 2), ("b.d.0.5", 3)]
+    assert list(flat({"empty": {}})) == []

@@ -18,7 +18,8 @@ from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
 from cellular.imaging.images import read_labels, write_labels
-from cellular.network.segmentation import Settings, load_model, scale_of, segment_pairs
+from cellular.network.segmentation import load_model, scale_of, segment_pairs
+from cellular.network.settings import Settings
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores

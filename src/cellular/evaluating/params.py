@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cellular.base.params import Channels, Diameter, Float, Gamma, Int, NoneOr, Precision, Section
-from cellular.network.segmentation import Settings
+from cellular.network.settings import Settings
 
 
 class Inference(Section):
@@ -73,7 +73,7 @@ class SegmentParams(Inference):
     )
 
     def settings(self) -> Settings:
-        """Return the settings with which `cellular.network.segmentation` finds cells."""
+        """Return the settings with which `cellular.network` finds cells."""
         return Settings(**self.model_dump())
 
 

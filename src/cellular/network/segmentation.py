@@ -6,6 +6,8 @@ while the network runs, and cells are traced at the network's scale. With `resam
 Cellpose's own `eval`, and its masks.
 """
 
+# First, since cellpose.models imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from cellpose import dynamics, transforms
+from cellpose import transforms
 from cellpose.models import CellposeModel
 
 from cellular.base.devices import choose_precision, tensor_float_32
@@ -24,6 +26,7 @@ from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
 from cellular.imaging.tones import correct
 from cellular.network import weights
+from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
 
 Item = TypeVar("Item")
@@ -34,21 +37,6 @@ STEPS = 200  # of a pixel on its way to the centre of its cell, Cellpose's
 TILES = {"cpu": 2}  # at once; measured with 224 px in 32 and 16 bits on two cores
 TILES_OF_A_GPU = 16
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model finds cells; `cellular.evaluating.params` says what each setting does."""
-
-    channels: Sequence[int] = (0, 0)
-    gamma: float = 1.0
-    diameter: float | None = None
-    resample: bool = False
-    flow_threshold: float = 0.4
-    cellprob_threshold: float = 0.0
-    augment: bool = False
-    batch_size: int | None = None
-    precision: str = "auto"
 
 
 def load_model(path: Path, device: torch.device) -> CellposeModel:

@@ -3,6 +3,8 @@
 Cellpose's own function, which needs seconds a field and which `train_seg` calls anew in every run.
 """
 
+# First, since cellpose.utils imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 import hashlib
 import json
 import logging
@@ -13,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose.dynamics import labels_to_flows
 from cellpose.transforms import resize_image
 from cellpose.utils import diameters
 from tqdm import tqdm
@@ -67,7 +68,7 @@ def shrunk(field: Annotated, factor: float) -> Annotated:
 
 def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
     """Return cell, flow in y and flow in x of a label map: (3, H, W) float32."""
-    return labels_to_flows([labels.copy()], device=device)[0][1:]
+    return dynamics.labels_to_flows([labels.copy()], device=device)[0][1:]
 
 
 def write_flows(

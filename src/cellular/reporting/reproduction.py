@@ -37,27 +37,22 @@ def numbers_of(committed: dict, here: dict, tolerances: dict) -> list[Number]:
     Parameters
     ----------
     committed, here : two summaries (`cellular.scoring.summary`)
-    tolerances : the tolerance of each number, in the same nested form
+    tolerances : the tolerance of each number, by its name with dots, or in the same nested form
     """
-    before, after, allowed = (flat(content) for content in (committed, here, tolerances))
+    before, after, allowed = (dict(flat(content)) for content in (committed, here, tolerances))
     return [
-        Number(
-            ".".join(place),
-            float(before.get(place, math.nan)),
-            float(after.get(place, math.nan)),
-            float(allowed.get(place, 0)),
-        )
-        for place in before | after
+        Number(name, before.get(name, math.nan), after.get(name, math.nan), allowed.get(name, 0.0))
+        for name in before | after
     ]
 
 
 def changed_parameters(committed: dict, here: dict) -> list[str]:
     """Return the names, with dots, of the parameters that differ between two params.yaml."""
-    before, after = flat(committed), flat(here)
+    before, after = dict(flat(committed)), dict(flat(here))
     return [
-        ".".join(place)
-        for place in before | after
-        if place not in before or place not in after or before[place] != after[place]
+        name
+        for name in before | after
+        if name not in before or name not in after or before[name] != after[name]
     ]
 
 

@@ -5,7 +5,7 @@ and any resampling is scored in the same way. What is not defined, 0 / 0, is NaN
 of files and means; of pixel scores it is 0, as the paper's scikit-learn has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,10 +221,10 @@ def nested(flat: dict[Place, object]) -> dict:
     return found
 
 
-def flat(content: dict[str, Any]) -> dict[Place, Any]:
-    """Return the values of nested dicts by their places: the inverse of `nested`."""
-    found: dict[Place, Any] = {}
+def flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the values of nested dicts with their names: the keys on the way, joined by dots."""
     for key, value in content.items():
-        inner = flat(value) if isinstance(value, dict) else {(): value}
-        found |= {(key, *place): leaf for place, leaf in inner.items()}
-    return found
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

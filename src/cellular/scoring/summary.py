@@ -17,7 +17,7 @@ NUMBERS: dict[str, Place] = {
     "count_error": ("count_error", "relative"),
 }
 # Where each number of the summary comes from: model, split, and place in <split>_eval.json.
-PLACES: dict[Place, Place] = {
+SOURCES: dict[Place, Place] = {
     (split, name): ("finetuned", split, *place)
     for split in ("test", "valid")
     for name, place in NUMBERS.items()
@@ -39,8 +39,9 @@ def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None
         `best_valid_loss`, each rounded to four decimals. What is not given or not defined is left
         out.
     """
-    known = flat(scores)
-    numbers = {place: known[source] for place, source in PLACES.items() if source in known}
+    known = dict(flat(scores))
+    names = {place: ".".join(source) for place, source in SOURCES.items()}
+    numbers = {place: known[name] for place, name in names.items() if name in known}
     if best_valid_loss is not None:
         numbers["best_valid_loss",] = best_valid_loss
     return nested({place: round(float(value), DIGITS) for place, value in numbers.items()})

@@ -18,6 +18,7 @@ from cellular.base.files import check_apart, check_new, whole, write_json
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields, read_index
 from cellular.network import weights
+from cellular.network.settings import Settings
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint, code_identity, identity
 from cellular.training.loop import Epoch, Run, train
@@ -209,8 +210,7 @@ def _ap50(
     valid_dir: Path, valid_set: Path, diameter: float, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
     """Return a function that scores weights on the whole validation fields: mean AP@0.5."""
-    from cellular.network.segmentation import Settings  # these take seconds to import
-    from cellular.training.validation import mean_ap50
+    from cellular.training.validation import mean_ap50  # takes seconds to import
 
     settings = Settings(
         channels=params.channels, gamma=read_index(valid_set)["gamma"], precision=params.precision
