@@ -75,7 +75,7 @@ def test_several_fields_are_resampled_as_wholes(write, tmp_path, fields, told):
 def test_scores_are_compared_on_the_fields_where_both_have_them(write, tmp_path):
     write(
         a=[row_of_cells(2, 4, "x"), row_of_cells(0, 4, "y")],
-        b=[row_of_cells(4, 4, "x"), row_of_cells(1, 4, "y", invented=1)],
+        b=[row_of_cells(4, 4, "x"), row_of_cells(1, 4, "y", false_positives=1)],
     )
     (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
     precision = comparison.scores["objects", "precision"]  # a found nothing in y

@@ -135,10 +135,10 @@ def _scored(
 
     def score(field: tuple[Pair, tuple[np.ndarray, np.ndarray]]) -> FieldResult:
         pair, (truth, predicted) = field
-        void = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
+        excluded = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
         write_labels(predicted_path(folder, pair.field), predicted)
         table, pixels = table_of_cells(
-            pair.field, truth, predicted, classes=read_classes(pair), void=void
+            pair.field, truth, predicted, classes=read_classes(pair), excluded=excluded
         )
         return FieldResult(pair.field, table, pixels)
 
