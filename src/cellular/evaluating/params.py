@@ -73,7 +73,7 @@ class SegmentParams(Inference):
     )
 
     def settings(self) -> Settings:
-        """Return the settings with which `cellular.network.segmentation` finds cells."""
+        """Return the settings with which `cellular.network` finds cells."""
         return Settings(**self.model_dump())
 
 
