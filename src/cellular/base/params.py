@@ -58,7 +58,9 @@ Precision = Annotated[Literal["auto", "32", "tf32", "bf16", "fp16"], BeforeValid
 class Section(BaseModel):
     """A group of parameters: unknown names are errors, and values never change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
     section: ClassVar[str | None] = None  # its name in params.yaml; None: the top level
 
 
