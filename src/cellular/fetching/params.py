@@ -29,5 +29,5 @@ class WeightsParams(Section):
     section: ClassVar[str | None] = "train"
 
     model_type: Text = "scellseg"
-    """weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, nuclei, fine-
-    tuned-cyto, fine-tuned-cyto2), scratch for random weights, or the path of a weights file"""
+    """weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, nuclei,
+    fine-tuned-cyto, fine-tuned-cyto2), scratch for random weights, or the path of a weights file"""
