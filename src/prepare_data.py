@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.output_dir,
         args.corresponding_files_dir,
         params,
+        class_name=args.class_name,
         report_path=args.report,
         skip_unannotated=args.skip_unannotated,
         force=args.force,

@@ -1,6 +1,7 @@
 """Fields of view: their names, their images and masks, and the split that each belongs to."""
 
 import csv
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.imaging.images import image_files, label_files, read_image, read_labels
 from cellular.imaging.masks import check_size, relabel
 
-SPLITS = ("train", "valid", "test")
+TRAINING_SPLITS = ("train", "valid")  # the fields that training needs
+SPLITS = (*TRAINING_SPLITS, "test")
 ALL = "all"  # stands for a class: the cells of every class but the excluded
 # What lies beside a prepared field's image, <field>.<ext>:
 MASKS = "_masks"  # its label map (the ending is Cellpose's own)
@@ -65,26 +67,38 @@ def split_data(
     Raises one `InputError` that names every field that matches both patterns.
     """
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    faults = []
+    faults = Faults()
     for field in sorted(fields):
-        try:
+        with faults.collect():
             splits[split_of(field, val_pattern, test_pattern)].append(field)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults("the split", faults)
+    faults.raise_all("the split")
     return splits
 
 
-def find_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of a folder by field.
-
-    A field's image bears the field's name, whole: `..._s10.jpg` is no image of `..._s1`.
-    """
+def find_images(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
+    """Return the image files of a folder, by field; label maps beside them are left out."""
     images: dict[str, list[Path]] = {}
-    for path in image_files(folder):
+    for path in image_files(folder, pattern):
         if not path.stem.endswith(MASKS):
             images.setdefault(path.stem, []).append(path)
     return images
+
+
+def image_of(folder: Path, field: str) -> Path:
+    """Return the image of a field in a folder, `<field>.<ext>`.
+
+    Its name must be the whole name of the field: `..._s10.jpg` is not the image of `..._s1`.
+
+    Raises
+    ------
+    InputError
+        If the field has no image there, or several.
+    """
+    found = find_images(folder, f"{glob.escape(field)}.*").get(field, [])
+    if len(found) != 1:
+        what = f"several images ({', '.join(path.name for path in found)})" if found else "no image"
+        raise InputError(f"{field}: {what} in {folder}, expected one {field}.<png|jpg|tif>")
+    return found[0]
 
 
 def load_pairs(folder: Path) -> list[Pair]:
@@ -111,9 +125,9 @@ def load_pairs(folder: Path) -> list[Pair]:
     classes = {
         path.name.removesuffix(CLASSES): path for path in sorted(folder.glob(f"[!.]*{CLASSES}"))
     }
-    faults = [
+    faults = Faults(
         f"{path}: no image beside it" for field, path in labels.items() if field not in images
-    ]
+    )
     faults += [
         f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
         for field in images
@@ -124,7 +138,7 @@ def load_pairs(folder: Path) -> list[Pair]:
         for paths in images.values()
         if len(paths) > 1
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     if not labels:
         raise InputError(
             f"{folder}: no image with masks in it, expected <field>.<ext> beside "
@@ -195,13 +209,11 @@ def write_classes(path: Path, classes: Sequence[str]) -> None:
 def check_pairs(folder: Path) -> list[Pair]:
     """Return the fields of a prepared folder; one `InputError` tells all that cannot be read."""
     pairs = load_pairs(folder)
-    faults = []
+    faults = Faults()
     for pair in pairs:
-        try:
+        with faults.collect():
             _, labels = read_pair(pair)
             read_excluded(pair, labels)
             read_classes(pair)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     return pairs

@@ -1,6 +1,5 @@
-"""Masks and label maps: single objects combined into one map of numbered cells."""
+"""Masks and label maps: which pixels belong to which cell."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ from skimage.measure import label as connected_components
 from skimage.segmentation import relabel_sequential
 
 from cellular.base.errors import InputError
-from cellular.imaging.images import MOST_OBJECTS, image_files, read_image
+from cellular.imaging.images import MOST_OBJECTS, image_files
 
 
 def object_mask(image: np.ndarray) -> np.ndarray:
@@ -31,26 +30,6 @@ def mask_files(folder: Path) -> list[Path]:
     return natsorted(image_files(folder), key=lambda path: path.name)
 
 
-def load_mask_images(folder: Path) -> list[np.ndarray]:
-    """Read every mask of a class folder, one object a file, in natural order.
-
-    Returns
-    -------
-    list of (H, W) bool
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or the masks differ in size.
-    """
-    masks = []
-    files = mask_files(folder)
-    for path in files:
-        masks.append(object_mask(read_image(path)))
-        check_size(path, masks[-1].shape, files[0], masks[0].shape)
-    return masks
-
-
 def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> None:
     """Raise `InputError` if two images that belong together differ in height or width."""
     if shape[:2] != other_shape[:2]:
@@ -58,34 +37,6 @@ def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> Non
             f"{path}: {shape[1]} x {shape[0]} pixels, but {other} has "
             f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must be of one size"
         )
-
-
-def combine_masks(masks: Iterable[np.ndarray]) -> np.ndarray:
-    """Combine single objects into a label map: the first gets 1, the second 2, and so on.
-
-    Parameters
-    ----------
-    masks : (H, W) arrays, above 0 where the object is
-
-    Returns
-    -------
-    (H, W) uint16. Where objects overlap, the later one wins.
-
-    Raises
-    ------
-    InputError
-        If there is no mask, or more than 65,535.
-    """
-    labels = None
-    for number, mask in enumerate(masks, start=1):
-        if number > MOST_OBJECTS:
-            raise InputError(f"more than {MOST_OBJECTS:,} objects in a field do not fit 16 bits")
-        if labels is None:
-            labels = np.zeros(mask.shape, np.uint16)
-        labels[mask > 0] = number
-    if labels is None:
-        raise InputError("no masks to combine")
-    return labels
 
 
 def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
@@ -100,16 +51,6 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
             "cut the field into smaller ones"
         )
     return dense.astype(np.uint16)
-
-
-def areas(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the pixels of each of the objects 1 to `count`: (count,) int64."""
-    return np.bincount(labels.ravel(), minlength=count + 1)[1:]
-
-
-def pixels_lost(masks_areas: Sequence[int], labels: np.ndarray) -> np.ndarray:
-    """Return how many pixels each object lost to later ones when it was combined: (n,) int64."""
-    return np.asarray(masks_areas, np.int64) - areas(labels, len(masks_areas))
 
 
 def check_separated(path: Path, labels: np.ndarray) -> None:

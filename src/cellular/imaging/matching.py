@@ -8,9 +8,10 @@ pairs below 0.5, of stardist's `matching` (Schmidt et al., MICCAI 2018, doi
 with another, so that the pairs that reach any threshold above 0.5 are those of an optimal matching
 at that threshold.
 
-Pixels that nobody judged, "void", are taken out of the predicted cells before they are matched; a
-predicted cell that is left without a partner and lies by more than half in the void is no fault
-(Kirillov et al., Panoptic Segmentation, CVPR 2019, section 4.1, doi 10.1109/CVPR.2019.00963).
+Excluded pixels, if there are any, are taken out of the predicted cells before they are matched. A
+predicted cell that finds no true one is ignored if more than half of it is excluded. These are the
+rules for "void" pixels of Kirillov et al. (Panoptic Segmentation, CVPR 2019, section 4.1, doi
+10.1109/CVPR.2019.00963).
 """
 
 from dataclasses import dataclass
@@ -24,19 +25,20 @@ from scipy.sparse.csgraph import connected_components
 HALF = 0.5  # of the union, at which a cell counts as found
 
 FOUND, MERGED, SPLIT, MISSED = "found", "merged", "split", "missed"  # of a true cell
-MERGING, PART, INVENTED, IGNORED = "merging", "part", "invented", "ignored"  # of a predicted one
+MERGING, PART, IGNORED = "merging", "part", "ignored"  # of a predicted one, beside found
+FALSE_POSITIVE = "false positive"
 TRUE_OUTCOMES = (FOUND, MERGED, SPLIT, MISSED)
-PREDICTED_OUTCOMES = (FOUND, MERGING, PART, INVENTED, IGNORED)
+PREDICTED_OUTCOMES = (FOUND, MERGING, PART, FALSE_POSITIVE, IGNORED)
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The pixels that n true and m predicted cells of a field share, the void left out."""
+    """The pixels that n true and m predicted cells of a field share, without excluded pixels."""
 
     shared: csr_array  # (n, m) int64
     true_areas: np.ndarray  # (n,) int64
     predicted_areas: np.ndarray  # (m,) int64
-    void_areas: np.ndarray  # (m,) int64, of each predicted cell
+    excluded_areas: np.ndarray  # (m,) int64, of each predicted cell
     pixels: int  # of the field
 
     @cached_property
@@ -61,21 +63,21 @@ class Matching:
 
 
 def count_overlaps(
-    truth: np.ndarray, predicted: np.ndarray, void: np.ndarray | None = None
+    truth: np.ndarray, predicted: np.ndarray, excluded: np.ndarray | None = None
 ) -> Overlaps:
     """Count the overlaps of two label maps in one pass.
 
     Parameters
     ----------
     truth, predicted : (H, W) label maps, numbered 1 to n and 1 to m without gaps
-    void : (H, W) bool, where nobody judged; true cells keep their pixels
+    excluded : (H, W) bool, pixels that do not count; true cells keep theirs
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"shapes {truth.shape} and {predicted.shape} differ")
     n, m = int(truth.max(initial=0)), int(predicted.max(initial=0))
     row = truth.ravel().astype(np.int64)
-    if void is not None:
-        row[void.ravel() & (row == 0)] = n + 1
+    if excluded is not None:
+        row[excluded.ravel() & (row == 0)] = n + 1
     pair = row * (m + 1) + predicted.ravel()
     # Cells are wider than a pixel: runs of one pair in a row of the image are counted at once.
     starts = np.flatnonzero(np.diff(pair, prepend=-1))
@@ -86,7 +88,7 @@ def count_overlaps(
         shared=table[1 : n + 1, 1:],
         true_areas=np.asarray(table[1 : n + 1].sum(axis=1)).ravel(),
         predicted_areas=np.asarray(table[: n + 1, 1:].sum(axis=0)).ravel(),
-        void_areas=table[[n + 1], 1:].toarray().ravel(),
+        excluded_areas=table[[n + 1], 1:].toarray().ravel(),
         pixels=int(table[: n + 1].sum()),
     )
 
@@ -102,8 +104,9 @@ def match(overlaps: Overlaps) -> Matching:
     - split: two or more predicted cells lie in it by more than half of their own area;
     - missed: all others, those that are outlined too badly among them.
 
-    And every predicted one: found; ignored, if more than half of it is void; merging, if it holds
-    two or more true cells so; part, if it is one of those that a true cell is split into; invented.
+    And every predicted one: found; ignored, if more than half of it is excluded; merging, if it
+    holds two or more true cells so; part, if it is one of those that a true cell is split into;
+    false positive.
     "More than half of a cell lies in" is the Cell Tracking Challenge's rule of detection (Matula
     et al., PLoS ONE 10:e0144959, 2015), in both directions.
     """
@@ -111,7 +114,7 @@ def match(overlaps: Overlaps) -> Matching:
     rows, columns, pixels, ious = overlaps.pairs
     chosen = _assign(rows, columns, ious, (n, m))
     found = chosen[ious[chosen] >= HALF]
-    ignored = overlaps.void_areas > overlaps.predicted_areas
+    ignored = overlaps.excluded_areas > overlaps.predicted_areas
     ignored[columns[found]] = False
     if ignored.any():
         # What is ignored is as if it were not there: it takes no true cell from another.
@@ -137,7 +140,9 @@ def match(overlaps: Overlaps) -> Matching:
         ious[chosen],
         np.select([true_found, merged, divided], [FOUND, MERGED, SPLIT], MISSED),
         np.select(
-            [predicted_found, ignored, merging, parts], [FOUND, IGNORED, MERGING, PART], INVENTED
+            [predicted_found, ignored, merging, parts],
+            [FOUND, IGNORED, MERGING, PART],
+            FALSE_POSITIVE,
         ),
     )
 

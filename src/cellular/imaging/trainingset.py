@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import Pair
 from cellular.imaging.tones import limits, normalised
@@ -167,9 +167,9 @@ def check_source(folder: Path, pairs: Sequence[Pair]) -> None:
     """Raise `InputError` unless the arrays were made from these files, as they are now."""
     made = {told["name"]: told["source"] for told in read_index(folder)["fields"]}
     remedy = "write the flows anew with src/prepare_data.py --flows_dir"
-    faults = [
+    faults = Faults(
         f"{pair.field}: not in {folder}; {remedy}" for pair in pairs if pair.field not in made
-    ]
+    )
     faults += [
         f"{name}: in {folder}, but not in {pairs[0].labels.parent}; {remedy}"
         for name in sorted(made.keys() - {pair.field for pair in pairs})
@@ -179,7 +179,7 @@ def check_source(folder: Path, pairs: Sequence[Pair]) -> None:
         for pair in pairs
         if pair.field in made and made[pair.field] != source_hashes(pair)
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
 
 
 def open_fields(folder: Path, channels: Sequence[int]) -> list[TrainingField]:

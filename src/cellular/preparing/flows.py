@@ -3,31 +3,29 @@
 Cellpose's own function, which needs seconds a field and which `train_seg` calls anew in every run.
 """
 
+# First, since cellpose.utils imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 import hashlib
 import json
 import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose.dynamics import labels_to_flows
 from cellpose.transforms import resize_image
 from cellpose.utils import diameters
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults
 from cellular.base.files import check_apart, check_new, whole
 from cellular.base.params import NETWORK_DIAMETER
-from cellular.imaging.fields import ALL, Pair, load_pairs, read_pair
+from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "valid")  # the test fields are not trained on
 SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's floor, below which rescaling would blow crops up
 CPU = torch.device("cpu")
 
@@ -67,7 +65,7 @@ def shrunk(field: Annotated, factor: float) -> Annotated:
 
 def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
     """Return cell, flow in y and flow in x of a label map: (3, H, W) float32."""
-    return labels_to_flows([labels.copy()], device=device)[0][1:]
+    return dynamics.labels_to_flows([labels.copy()], device=device)[0][1:]
 
 
 def write_flows(
@@ -104,14 +102,7 @@ def write_flows(
     prepared, output = Path(prepared), Path(output)
     check_apart([output], [prepared])
     check_new(output, force)
-    folders = {split: prepared / class_name / split for split in SPLITS}
-    missing = [split for split, folder in folders.items() if not folder.is_dir()]
-    if missing:
-        classes = sorted(path.name for path in prepared.iterdir() if path.is_dir())
-        raise InputError(
-            f"{prepared}: the class {class_name!r} has no cell in the {missing[0]} split; the "
-            f"classes are {', '.join(classes)} (class_name in params.yaml)"
-        )
+    folders = {split: prepared / class_name / split for split in TRAINING_SPLITS}
     with whole(output) as staging:
         return write_sets(folders, staging, cell_diameter=cell_diameter, gamma=gamma, device=device)
 
@@ -134,55 +125,39 @@ def write_sets(
         One error that tells all faults of the data.
     """
     pairs = {name: load_pairs(folder) for name, folder in folders.items()}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        factor = 1.0
-        if cell_diameter is not None:
-            sizes = list(pool.map(_diameter, pairs["train"]))
-            raise_faults(folders["train"], [size for size in sizes if isinstance(size, str)])
-            factor = cell_diameter / float(np.mean(sizes))
-        jobs = [
-            (pair, output / name, factor, gamma, device)
-            for name, group in pairs.items()
-            for pair in group
-        ]
-        for name in pairs:
-            (output / name).mkdir(parents=True)
+    faults = Faults()
+    factor = 1.0
+    if cell_diameter is not None:
+        sizes = faults.map(
+            lambda pair: median_diameter(read_pair(pair)[1]), pairs["train"], "diameters"
+        )
+        faults.raise_all(folders["train"])
+        factor = cell_diameter / float(np.mean(sizes))
+    fields = {}
+    for name, group in pairs.items():
+        (output / name).mkdir(parents=True)
         # PyTorch uses all cores for one field only in part: two at a time are faster.
-        written = list(tqdm(pool.map(_write, jobs), "flows", len(jobs), unit="field", leave=False))
-    raise_faults(output, [told for told in written if isinstance(told, str)])
+        write = partial(_write, folder=output / name, factor=factor, gamma=gamma, device=device)
+        fields[name] = faults.map(write, group, f"flows, {name}")
+    faults.raise_all(output)
     for name in pairs:
-        fields = [
-            told for told, (_, folder, *_) in zip(written, jobs, strict=True)
-            if folder == output / name
-        ]  # fmt: skip
         text = json.dumps(
             {
                 "format": FORMAT,
                 "cell_diameter": cell_diameter or NETWORK_DIAMETER,
                 "gamma": gamma,
-                "fields": fields,
+                "fields": fields[name],
             },
             indent=1,
             allow_nan=False,
         )
         (output / name / INDEX).write_text(text + "\n", encoding="utf-8")
-    return len(jobs)
+    return sum(map(len, fields.values()))
 
 
-def _diameter(pair: Pair) -> float | str:
-    try:
-        return median_diameter(read_pair(pair)[1])
-    except InputError as error:
-        return str(error)
-
-
-def _write(job: tuple[Pair, Path, float, float, torch.device]) -> dict | str:
-    """Write a field's arrays; return its entry in the index, or the fault of its files."""
-    pair, folder, factor, gamma, device = job
-    try:
-        field = annotated(*read_pair(pair), gamma)
-    except InputError as error:
-        return str(error)
+def _write(pair: Pair, folder: Path, factor: float, gamma: float, device: torch.device) -> dict:
+    """Write a field's arrays and return its entry in the index."""
+    field = annotated(*read_pair(pair), gamma)
     limits = percentiles(field.image)
     if factor != 1.0:
         field = shrunk(field, factor)
@@ -194,7 +169,7 @@ def _write(job: tuple[Pair, Path, float, float, torch.device]) -> dict | str:
     for kind, array in arrays.items():
         path = folder / f"{pair.field}_{kind}.npy"
         np.save(path, array)
-        hashes[kind] = hashlib.sha256(array).hexdigest()
+        hashes[kind] = hashlib.sha256(array.data).hexdigest()
     return {
         "name": pair.field,
         "cells": field.cells,
