@@ -34,10 +34,12 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 
 venv: $(BIN)/.installed  ## make .venv
 
-repro: $(BIN)/.installed  ## fetch, prepare, train, evaluate: the whole pipeline, then a table of scores
+repro: $(BIN)/.installed  ## run the whole pipeline, show the scores, and compare them with the committed run
 	dvc repro
 	@echo
-	@python src/compare.py
+	@python src/compare.py --splits test
+	@echo
+	@python src/check_reproduction.py
 
 test: $(BIN)/.installed  ## all tests (minutes)
 	$(PYTEST)
@@ -48,9 +50,11 @@ test-fast: $(BIN)/.installed  ## the tests that take seconds
 bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)
 
-lint: $(BIN)/.installed  ## check style
+lint: $(BIN)/.installed  ## check style, types, and that packages import from floors below only
 	ruff check .
 	ruff format --check .
+	mypy
+	cd src && lint-imports --config ../pyproject.toml
 
 format: $(BIN)/.installed  ## mend style
 	ruff check --fix .

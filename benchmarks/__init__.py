@@ -25,7 +25,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Told:
+class Message:
     """What was measured where there is no peer."""
 
     text: str

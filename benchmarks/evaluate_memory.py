@@ -3,14 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from benchmarks import Told
+from benchmarks import Message
 from benchmarks._evaluation import prepared, pretrained
 from benchmarks.evaluate import peak_memory
 
 FIELDS = 53
 
 
-def run() -> Told:
+def run() -> Message:
     """Return the peaks of both."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -19,4 +19,4 @@ def run() -> Told:
             peak_memory(prepared(folder, fields), weights, folder / f"out_{fields}")
             for fields in (5, FIELDS)
         )
-    return Told(f"peak {many:.2f} GB with {FIELDS} fields, {few:.2f} GB with 5")
+    return Message(f"peak {many:.2f} GB with {FIELDS} fields, {few:.2f} GB with 5")

@@ -1,4 +1,4 @@
-"""Say whether this run gave the numbers of the committed run.
+"""Check whether this run gave the numbers of the committed run.
 
 Example:
     python src/check_reproduction.py
@@ -6,13 +6,17 @@ Example:
 
 import argparse
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.reporting.reproduction import numbers_of, sentence, table
+from cellular.base.params import read_params
+from cellular.reporting.reproduction import changed_parameters, numbers_of, sentence, table
 from cellular.scoring.results import read_json
 
 
@@ -36,23 +40,30 @@ def main(argv: Sequence[str] | None = None) -> str:
         default=Path("metrics/tolerances.json"),
         help="how far each number may differ (default: metrics/tolerances.json)",
     )
-    parser.add_argument("--revision", default="HEAD", help="the commit to compare with")
+    parser.add_argument("--revision", default="HEAD", help="commit to compare with (default: HEAD)")
     args = parser.parse_args(argv)
-    if _git("diff", "--name-only", args.revision, "--", "params.yaml"):
+    committed = yaml.safe_load(_committed(args.revision, Path("params.yaml")))
+    changed = changed_parameters(committed, read_params(Path("params.yaml")))
+    if changed:
         return (
-            f"params.yaml is not that of {args.revision}, so this run is another experiment: "
-            "compare the two with `dvc metrics diff`."
+            f"This run is another experiment than that of {args.revision}: params.yaml differs in "
+            f"{', '.join(changed)}. `dvc metrics diff` compares the two."
         )
-    committed = json.loads(_git("show", f"{args.revision}:./{args.summary}"))
-    tolerances = read_json(args.tolerances)["tolerances"]
-    numbers = numbers_of(committed, read_json(args.summary), tolerances)
+    summary = json.loads(_committed(args.revision, args.summary))
+    tolerances = read_json(args.tolerances).get("tolerances", {})
+    numbers = numbers_of(summary, read_json(args.summary), tolerances)
     return f"{table(numbers)}\n\n{sentence(numbers)}"
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+def _committed(revision: str, path: Path) -> str:
+    """Return the text of a file as it is in a commit."""
+    name = f"{revision}:./{os.path.relpath(path)}"
+    done = subprocess.run(["git", "show", name], capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        raise InputError(
+            f"{path} of {revision} cannot be read ({done.stderr.strip()}); run in a git clone of "
+            "the repository, or name a commit that has the file: --revision"
+        )
     return done.stdout
 
 

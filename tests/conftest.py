@@ -1,10 +1,13 @@
 """What several tests need: small annotations of our own, and the real fields and weights."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from helpers.annotations import Annotations, write_png
+from helpers.repository import Repository, quick_pipeline
 from hypothesis import settings
 
 from cellular.fetching.datasets import fetch_dataset
@@ -51,6 +54,27 @@ def pieces(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_png(folder / split / f"{field}_{corner}.png", image[piece])
             write_labels(folder / split / f"{field}_{corner}_masks.png", labels[piece])
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_pipeline(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The pipeline, run with quick parameters once for all tests. Do not change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "pipeline"
+    with FileLock(shared / "pipeline.lock"):
+        if folder.exists():
+            return Repository(folder / "repository")
+        return quick_pipeline(folder, sample)
+
+
+@pytest.fixture(scope="module")
+def repository(
+    finished_pipeline: Repository, tmp_path_factory: pytest.TempPathFactory
+) -> Repository:
+    """A clone of the finished pipeline for one file of tests."""
+    return finished_pipeline.clone(tmp_path_factory.mktemp("clone") / "repository")
 
 
 @pytest.fixture

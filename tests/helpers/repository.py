@@ -1,15 +1,21 @@
-"""A copy of this repository, to run DVC's commands in."""
+"""Copies of this repository, to run DVC's commands in."""
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import yaml
 
-from helpers.annotations import ROOT
+from cellular.imaging.images import read_image, read_labels, write_labels
+from helpers.annotations import ROOT, write_png
+
+# Small enough for minutes; the way through the pipeline is the same.
+QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
+SIDE = 640  # pixels of the corner of each real field that the quick pipeline runs on
 
 
 def environment() -> dict[str, str]:
@@ -18,21 +24,41 @@ def environment() -> dict[str, str]:
 
 
 class Repository:
-    """A git repository with the files of this one as they are now."""
+    """A git repository in a folder, and the commands that one gives there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        listed = self.git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
+        self.errors = ""
+
+    @classmethod
+    def copy(cls, folder: Path) -> "Repository":
+        """Return a new repository with the files of this one as they are now."""
+        made = cls(folder)
+        listed = made.git("ls-files", "-co", "--exclude-standard", "-z", cwd=ROOT)
         for name in filter(None, listed.split("\0")):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
-        self.git("init", "-q", "-b", "main")
+                (folder / name).write_bytes((ROOT / name).read_bytes())
+        made.git("init", "-q", "-b", "main")
+        made._configure()
+        made.commit("copy")
+        return made
+
+    def clone(self, folder: Path) -> "Repository":
+        """Return a clone that has this repository's data, too."""
+        self.git("clone", "-q", str(self.folder), str(folder))
+        clone = Repository(folder)
+        clone._configure()
+        clone.dvc("config", "--local", "cache.dir", str(self.folder / ".dvc" / "cache"))
+        clone.dvc("checkout", "-q")
+        return clone
+
+    def _configure(self) -> None:
         self.git("config", "user.name", "test")
         self.git("config", "user.email", "test@example.org")
-        self.commit("copy")
 
     def run(self, *command: str, cwd: Path | None = None, code: int = 0) -> str:
+        """Run a command, check its exit code, and return what it prints."""
         done = subprocess.run(
             command, cwd=cwd or self.folder, env=environment(), capture_output=True, text=True
         )
@@ -46,16 +72,54 @@ class Repository:
     def dvc(self, *arguments: str, code: int = 0) -> str:
         return self.run("dvc", *arguments, code=code)
 
+    def repro(self, *arguments: str) -> set[str]:
+        """Run `dvc repro`, and return the stages that were run."""
+        return stages_run(self.dvc("repro", *arguments))
+
     def commit(self, message: str) -> None:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", message)
 
-    def change(self, section: str, **values: object) -> None:
-        """Change parameters of a section."""
+    def restore(self) -> None:
+        """Go back to the last commit, with its data."""
+        self.git("checkout", "-q", ".")
+        self.dvc("checkout", "-q")
+
+    def change(self, section: str | None = None, **values: object) -> None:
+        """Change parameters of a section of params.yaml, or of its top level."""
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
-        params[section] |= values
+        (params[section] if section else params).update(values)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def json(self, name: str) -> dict:
         return json.loads((self.folder / name).read_text())
+
+
+def stages_run(output: str) -> set[str]:
+    """Return the stages that DVC ran, by what it printed."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def real_corners(sample: Path, folder: Path) -> None:
+    """Write a corner of each real field, at half its size, as a user's own folder."""
+    for image in sorted((sample / "images").glob("*.jpg")):
+        corner = (slice(0, 2 * SIDE), slice(0, 2 * SIDE))
+        pixels = cv2.resize(read_image(image)[corner], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        write_png(folder / "images" / f"{image.stem}.png", pixels)
+        labels = read_labels(sample / "masks" / f"{image.stem}.tif")[corner][::2, ::2]
+        (folder / "masks").mkdir(exist_ok=True)
+        write_labels(folder / "masks" / f"{image.stem}.png", labels)
+
+
+def quick_pipeline(folder: Path, sample: Path) -> Repository:
+    """Return a copy of this repository in which the pipeline was run, with quick parameters."""
+    repository = Repository.copy(folder / "repository")
+    real_corners(sample, folder / "real corners")
+    repository.change(None, dataset="local", diameter={"pretrained": 60, "finetuned": None})
+    repository.change("data", path=str(folder / "real corners"))
+    repository.change("train", **QUICK, precision="32")
+    repository.change("eval", augment=False, precision="32")
+    repository.dvc("repro")
+    repository.commit("quick")
+    return repository

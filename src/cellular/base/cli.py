@@ -67,6 +67,8 @@ def add_parameters(parser: argparse.ArgumentParser, *models: type[Section], **sh
 
 def _metavar(annotation: Any) -> str:
     """Return the kind of value that a flag takes, from a type that may be optional or bounded."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return f"{{{','.join(typing.get_args(annotation))}}}"
     kinds = [annotation]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         kinds = list(typing.get_args(annotation))

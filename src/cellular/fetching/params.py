@@ -2,8 +2,6 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from cellular.base.params import NoneOr, Section, Text
 
 
@@ -12,24 +10,17 @@ class DataParams(Section):
 
     section: ClassVar[str | None] = "data"
 
-    path: NoneOr[Text] = Field(
-        None,
-        description="folder of your own images and masks, for the data set local; a relative path "
-        "starts at the repository's root",
-    )
-    layout: Literal["auto", "paper", "labels", "cellpose", "seg"] = Field(
-        "auto",
-        description="how the files in the folder are arranged. paper: images/<field>.<ext>, "
-        "masks/<field>/<class>/<any name>.png; labels: images/<field>.<ext>, "
-        "masks/<field>.<ext>; cellpose: <field>.<ext> or <field>_img.<ext> beside "
-        "<field>_masks.<ext>; seg: <field>.<ext> beside <field>_seg.npy; auto: the layout that "
-        "the files have",
-    )
-    version: NoneOr[Text] = Field(
-        None,
-        description="any word; change it whenever files in the folder change, because DVC does not "
-        "watch the folder and would reuse the earlier result",
-    )
+    path: NoneOr[Text] = None
+    """folder of your own images and masks, for the data set local; a relative path starts at the
+    repository's root"""
+    layout: Literal["auto", "paper", "labels", "cellpose", "seg"] = "auto"
+    """how the files in the folder are arranged. paper: images/<field>.<ext>,
+    masks/<field>/<class>/<any name>.png; labels: images/<field>.<ext>, masks/<field>.<ext>;
+    cellpose: <field>.<ext> or <field>_img.<ext> beside <field>_masks.<ext>; seg: <field>.<ext>
+    beside <field>_seg.npy; auto: the layout that the files have"""
+    version: NoneOr[Text] = None
+    """any word; change it whenever files in the folder change, because DVC does not watch the
+    folder and would reuse the earlier result"""
 
 
 class WeightsParams(Section):
@@ -37,9 +28,6 @@ class WeightsParams(Section):
 
     section: ClassVar[str | None] = "train"
 
-    model_type: Text = Field(
-        "scellseg",
-        description="weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, "
-        "nuclei, fine-tuned-cyto, fine-tuned-cyto2), scratch for random weights, or the path of a "
-        "weights file",
-    )
+    model_type: Text = "scellseg"
+    """weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, nuclei,
+    fine-tuned-cyto, fine-tuned-cyto2), scratch for random weights, or the path of a weights file"""

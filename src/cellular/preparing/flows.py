@@ -4,6 +4,8 @@ Cellpose's own function computes them. It takes seconds per field, and Cellpose'
 call it again in every run.
 """
 
+# First, since cellpose.utils imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 import hashlib
 import json
 from dataclasses import dataclass
@@ -12,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose.dynamics import labels_to_flows
 from cellpose.transforms import resize_image
 from cellpose.utils import diameters
 
@@ -71,7 +72,7 @@ def shrunk(field: Annotated, factor: float) -> Annotated:
 
 def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
     """Return the cell mask, the flow in y and the flow in x of a label map: (3, H, W) float32."""
-    return labels_to_flows([labels.copy()], device=device)[0][1:]
+    return dynamics.labels_to_flows([labels.copy()], device=device)[0][1:]
 
 
 def write_flows(

@@ -18,6 +18,7 @@ from cellular.base.files import check_apart, check_new, whole, write_json
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields, read_index
 from cellular.network import weights
+from cellular.network.settings import Settings
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint, code_identity, identity
 from cellular.training.loop import Epoch, Run, train
@@ -110,11 +111,12 @@ def fine_tune(
     fabric = launch(device, params.precision)
     first = fabric.is_global_zero  # of several processes, the one that writes
     fields = _open(train_set, valid_set, params)
+    arithmetic = f"{device.type} in {choose_precision(device, params.precision)}"
     log.info(
         "%d fields to train on, %d to validate on, on %s; cells of %.4g pixels are resized to %.4g",
         len(fields.train),
         len(fields.valid),
-        device.type,
+        arithmetic,
         fields.diameter,
         fields.train[0].seen_diameter,
     )
@@ -129,7 +131,7 @@ def fine_tune(
         fingerprint(train_set),
         fingerprint(valid_set),
         _hash(state),
-        f"{seed} {device.type} {choose_precision(device, params.precision)} {fabric.world_size}",
+        f"{seed} {arithmetic} {fabric.world_size}",
     )
     with Checkpoint(name) if first else nullcontext() as checkpoint:
         run, last = train(
@@ -209,8 +211,7 @@ def _ap50(
     valid_dir: Path, valid_set: Path, diameter: float, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
     """Return a function that scores weights on the whole validation fields: mean AP@0.5."""
-    from cellular.network.segmentation import Settings  # these take seconds to import
-    from cellular.training.validation import mean_ap50
+    from cellular.training.validation import mean_ap50  # takes seconds to import
 
     settings = Settings(
         channels=params.channels, gamma=read_index(valid_set)["gamma"], precision=params.precision

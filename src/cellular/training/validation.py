@@ -9,7 +9,8 @@ import torch
 from cellular.imaging.fields import load_pairs
 from cellular.imaging.matching import FOUND, count_overlaps, match
 from cellular.network import weights
-from cellular.network.segmentation import Settings, load_model, segment_pairs
+from cellular.network.segmentation import load_model, segment_pairs
+from cellular.network.settings import Settings
 
 
 def mean_ap50(
