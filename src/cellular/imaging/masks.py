@@ -15,14 +15,14 @@ from cellular.imaging.images import MOST_OBJECTS, image_files
 def object_mask(image: np.ndarray) -> np.ndarray:
     """Return where `image`, (H, W) or (H, W, C), is above 0 in any channel: (H, W) bool.
 
-    A fourth (or second) channel is transparency and does not count.
+    The fourth channel (or the second of two) is opacity and does not count.
     """
     if image.ndim == 2:
         return image > 0
     if image.shape[2] in (2, 4):
         image = np.ascontiguousarray(image[..., :-1])
     black = (0,) * image.shape[2]
-    return cv2.inRange(image, black, black) == 0  # a tenth of the time of comparing by channel
+    return cv2.inRange(image, black, black) == 0  # ten times as fast as comparing each channel
 
 
 def mask_files(folder: Path) -> list[Path]:
@@ -31,18 +31,21 @@ def mask_files(folder: Path) -> list[Path]:
 
 
 def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> None:
-    """Raise `InputError` if two images that belong together differ in height or width."""
+    """Raise `InputError` if two images of one field differ in height or width."""
     if shape[:2] != other_shape[:2]:
         raise InputError(
             f"{path}: {shape[1]} x {shape[0]} pixels, but {other} has "
-            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must be of one size"
+            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must have one size"
         )
 
 
 def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
-    """Number the objects of a label map 1 to n, in their order, without gaps: (H, W) uint16.
+    """Number the objects of a label map 1 to n without gaps, in their order: (H, W) uint16.
 
-    Raises `InputError`, which tells `name`, if there are more than 65,535 objects.
+    Raises
+    ------
+    InputError
+        If there are more than 65,535 objects; the error names `name`.
     """
     dense, _, values = relabel_sequential(labels)
     if len(values) - 1 > MOST_OBJECTS:
@@ -54,12 +57,12 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
 
 
 def check_separated(path: Path, labels: np.ndarray) -> None:
-    """Raise `InputError` if a label map is one binary mask: one number for several objects."""
+    """Raise `InputError` if a label map is a binary mask: several objects with one number."""
     values = np.unique(labels)
     values = values[values > 0]
     if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
         raise InputError(
-            f"{path}: one mask of cell and background (only the value {values[0]}), expected a "
-            "number for each cell; cells that touch cannot be told apart in it. Label them, in "
-            "Cellpose's GUI or in Fiji, first"
+            f"{path}: a binary mask of cells and background (only the value {values[0]}), expected "
+            "a number for each cell; cells that touch cannot be told apart in it. First give each "
+            "cell its number, in Cellpose's GUI or in Fiji"
         )

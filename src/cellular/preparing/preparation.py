@@ -1,4 +1,4 @@
-"""Preparation: masks as they were annotated become label maps, by class and by split."""
+"""Preparation: turn masks as they were annotated into label maps, by class and by split."""
 
 import logging
 import shutil
@@ -29,7 +29,7 @@ from cellular.imaging.masks import check_separated, check_size, relabel
 from cellular.preparing.objects import CellObject, combine_masks, load_mask_images
 from cellular.preparing.params import PrepareParams
 
-# The names known from the authors' prepare script, in one place.
+# The function names of the authors' own prepare script, in one place.
 __all__ = [
     "combine_masks",
     "copy_corresponding_files",
@@ -75,7 +75,7 @@ class FieldReport:
 
 
 def create_directory(path: Path) -> Path:
-    """Make a folder and those above it, if they are missing, and return it."""
+    """Create a folder and its parents, if they are missing, and return it."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -84,14 +84,14 @@ def create_directory(path: Path) -> Path:
 def find_masks(folder: Path) -> list[FieldMasks]:
     """Return the fields that have masks in `folder`, sorted by name.
 
-    Two layouts, which may be mixed: `<field>/<class>/<any name>.png`, one object a file, and
-    `<field>.tif|png`, one label map a field.
+    There are two layouts, which may be mixed: `<field>/<class>/<any name>.png` with one object per
+    file, and `<field>.tif` or `.png` with one label map per field.
 
     Raises
     ------
     InputError
-        If the folder is missing or holds neither; if a field is there twice, or has no class
-        folder.
+        If the folder is missing or has neither layout, or if a field is there twice or has no mask
+        file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -109,12 +109,17 @@ def find_masks(folder: Path) -> list[FieldMasks]:
             if entry.is_dir() and not entry.name.startswith(".")
         }
         if ALL in classes:
-            faults.append(f"{path / ALL}: the name {ALL!r} is taken by the union; rename the class")
+            faults.append(
+                f"{path / ALL}: the name {ALL!r} is taken, it stands for the union of the classes; "
+                "rename the class"
+            )
         if not any(map(image_files, classes.values())):
-            faults.append(f"{path}: no object, expected <class>/<name>.png in it")
+            faults.append(f"{path}: no object in it, expected <class>/<name>.png")
         found[path.name].append(FieldMasks(path.name, classes=classes))
     faults += [
-        f"{folder / name}: masks of one field in two places" for name in found if found[name][1:]
+        f"{folder / name}: masks of one field in two places; remove one"
+        for name in found
+        if found[name][1:]
     ]
     faults.raise_all(folder)
     if not found:
@@ -149,27 +154,28 @@ def process_masks(
 ) -> dict:
     """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
 
-    Where classes are known, `<field>_classes.csv` tells the class of each label; where cells of
-    excluded classes are there, `<field>_excluded.<format>` is their label map.
+    If classes are known, `<field>_classes.csv` beside them names the class of each label. If a
+    field has cells of excluded classes, `<field>_excluded.<format>` is the label map of those.
 
-    `all` is the union of all classes but those of `params.exclude`. Objects are numbered 1 to n in
-    natural order of class and file; where they overlap, the later one wins. The output folder
-    appears when every field is in it, so no fault leaves half a data set.
+    The class `all` is the union of all classes except those of `params.exclude`. Objects are
+    numbered 1 to n in natural order of class and file; where they overlap, the later one wins. The
+    output folder appears once every field is in it, so that no fault leaves half a data set.
 
     Parameters
     ----------
     class_name : the class to train on, which must have cells in training and validation fields
+    skip_unannotated : leave out images without masks, which are a fault otherwise
 
     Returns
     -------
     dict
-        The report, as written to `report_path` (default: `<output_dir>/prepare.json`): by class
-        and split the fields and cells, and the cells that were dropped, with the reason.
+        The report, as written to `report_path` (default: `<output_dir>/prepare.json`): the number
+        of fields and cells by class and split, and of the cells that were dropped, by reason.
 
     Raises
     ------
     InputError
-        One error that tells all faults of the data by file name.
+        One error that lists every fault of the data by file name.
     """
     input_path, output_dir = Path(input_path), Path(output_dir)
     images_dir = Path(corresponding_files_dir)
@@ -216,8 +222,8 @@ def process_masks(
         for split in SPLITS:
             if not report["splits"][ALL][split]["cells"]:
                 raise InputError(
-                    f"split {split} stays empty: no cell of its fields is left once the classes "
-                    f"{', '.join(params.exclude)} are excluded; change --exclude or the patterns"
+                    f"split {split} stays empty: all cells of its fields are of the excluded "
+                    f"classes {', '.join(params.exclude)}; change --exclude or the patterns"
                 )
         for split in TRAINING_SPLITS:
             if not report["splits"].get(class_name, {}).get(split, {}).get("cells"):
@@ -281,7 +287,7 @@ def _from_label_map(path: Path) -> FieldLabels:
 
 
 def _from_objects(field: FieldMasks, exclude: Sequence[str], report: FieldReport) -> FieldLabels:
-    """Return the label maps of a field's objects; add to `report` what they do not show."""
+    """Return the label maps of a field's objects; the objects that they lack go to `report`."""
     faults = Faults()
     loaded: list[CellObject] = []
     for folder in field.classes.values():
@@ -296,7 +302,7 @@ def _from_objects(field: FieldMasks, exclude: Sequence[str], report: FieldReport
     objects = [item for item in loaded if item.mask.size]
     if not objects:
         raise InputError(
-            f"{field.name}: a field without objects, all of its mask files are empty; "
+            f"{field.name}: a field without objects, because all of its mask files are empty; "
             "remove the field, or annotate it"
         )
     by_class: dict[str, list[CellObject]] = defaultdict(list)
