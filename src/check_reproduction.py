@@ -1,59 +1,114 @@
-"""Say whether this run gave the numbers of the committed run.
+"""Check whether this run gave the numbers of the committed run.
 
 Example:
     python src/check_reproduction.py
 """
 
-import argparse
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import yaml
+from tabulate import tabulate
+
 from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.reporting.reproduction import numbers_of, sentence, table
+from cellular.base.params import flat, read_params
 from cellular.scoring.results import read_json
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return a table of all numbers, and a sentence."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.Parser(
+        __doc__,
         epilog="Exit code 0 whatever the answer: on another machine, or after a change of\n"
         "parameters, other numbers are no error.",
     )
-    parser.add_argument(
-        "--summary",
-        type=Path,
-        default=Path("metrics/summary.json"),
-        help="(default: metrics/summary.json)",
-    )
-    parser.add_argument(
-        "--tolerances",
-        type=Path,
-        default=Path("metrics/tolerances.json"),
-        help="how far each number may differ (default: metrics/tolerances.json)",
-    )
-    parser.add_argument("--revision", default="HEAD", help="the commit to compare with")
+    parser.path("--summary", help="the numbers of this run", default="metrics/summary.json")
+    text = "how far each number may differ"
+    parser.path("--tolerances", help=text, default="metrics/tolerances.json")
+    parser.add_argument("--revision", default="HEAD", help="commit to compare with (default: HEAD)")
     args = parser.parse_args(argv)
-    if _git("diff", "--name-only", args.revision, "--", "params.yaml"):
+    before = dict(flat(yaml.safe_load(_committed(args.revision, Path("params.yaml")))))
+    now = dict(flat(read_params(Path("params.yaml"))))
+    missing = object()
+    changed = [name for name in before | now if before.get(name, missing) != now.get(name, missing)]
+    if changed:
         return (
-            f"params.yaml is not that of {args.revision}, so this run is another experiment: "
-            "compare the two with `dvc metrics diff`."
+            f"This run is another experiment than that of {args.revision}: params.yaml differs in "
+            f"{', '.join(changed)}. `dvc metrics diff` compares the two."
         )
-    committed = json.loads(_git("show", f"{args.revision}:./{args.summary}"))
-    tolerances = read_json(args.tolerances)["tolerances"]
-    numbers = numbers_of(committed, read_json(args.summary), tolerances)
-    return f"{table(numbers)}\n\n{sentence(numbers)}"
+    committed = json.loads(_committed(args.revision, args.summary))
+    tolerances = read_json(args.tolerances).get("tolerances", {})
+    numbers = compare(committed, read_json(args.summary), tolerances)
+    return f"{markdown(numbers)}\n\n{sentence(numbers)}"
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+def _committed(revision: str, path: Path) -> str:
+    """Return the text of a file as it is in a commit."""
+    name = f"{revision}:./{os.path.relpath(path)}"
+    done = subprocess.run(["git", "show", name], capture_output=True, text=True)
     if done.returncode:
-        raise InputError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        raise InputError(
+            f"{path} of {revision} cannot be read ({done.stderr.strip()}); run in a git clone of "
+            "the repository, or name a commit that has the file: --revision"
+        )
     return done.stdout
+
+
+def compare(committed: dict, here: dict, tolerances: dict) -> pd.DataFrame:
+    """Return a row for each number of two summaries; one without a tolerance has to be equal.
+
+    Parameters
+    ----------
+    committed, here : two summaries (`cellular.scoring.summary`)
+    tolerances : the tolerance of each number, by its name with dots
+
+    Returns
+    -------
+    columns committed, here, difference, tolerance, and fault: empty if the number is reproduced
+    """
+    names = list(dict(flat(committed)) | dict(flat(here)))
+    sources = {"committed": committed, "here": here, "tolerance": tolerances}
+    columns = {key: pd.Series(dict(flat(source)), names, float) for key, source in sources.items()}
+    table = pd.DataFrame(columns).assign(tolerance=columns["tolerance"].fillna(0))
+    table.insert(2, "difference", table["here"] - table["committed"])
+    # Both are rounded decimals: their difference may be off by a last bit.
+    outside = table["difference"].abs() > table["tolerance"] + 1e-9
+    faults = [table["here"].isna(), table["committed"].isna(), outside]
+    messages = ["missing here", "not committed", "outside the tolerance"]
+    return table.assign(fault=np.select(faults, messages, ""))
+
+
+def markdown(numbers: pd.DataFrame) -> str:
+    """Return the numbers as a Markdown table."""
+    shown = numbers.copy().astype(object)
+    for name in ("committed", "here", "difference", "tolerance"):
+        style = "{:+.4f}" if name == "difference" else "{:.4f}"
+        shown[name] = [style.format(value) for value in numbers[name]]
+    shown = shown.replace(["nan", "+nan"], "–")
+    return tabulate(shown, ["number", *numbers.columns[:-1], ""], "github", disable_numparse=True)
+
+
+def sentence(numbers: pd.DataFrame) -> str:
+    """Say in one sentence whether the committed run was reproduced."""
+    faults = numbers.loc[numbers["fault"] != "", "fault"]
+    if numbers.empty:
+        return "Nothing to compare: neither summary holds a number."
+    if len(faults):
+        named = ", ".join(f"{name} {fault}" for name, fault in faults.items())
+        return f"Not reproduced: of {len(numbers)} numbers {len(faults)}: {named}."
+    if (numbers["difference"] == 0).all():
+        return f"Reproduced: all {len(numbers)} numbers are those of the committed run."
+    return (
+        f"Reproduced: all {len(numbers)} numbers are those of the committed run, within the "
+        "tolerance for other machines. Commit this run before you experiment, so that "
+        "`dvc metrics diff` compares with the numbers of your own machine."
+    )
 
 
 if __name__ == "__main__":

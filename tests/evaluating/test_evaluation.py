@@ -177,7 +177,7 @@ def test_an_overlay_shows_what_became_of_every_cell():
     truth[5:20, 5:20], truth[40:55, 5:20] = 1, 2  # found, missed
     truth[65:80, 5:17], truth[65:80, 17:29] = 3, 4  # merged
     truth[65:75, 40:70] = 5  # split
-    predicted[5:20, 5:20], predicted[5:20, 40:55] = 1, 2  # found, invented
+    predicted[5:20, 5:20], predicted[5:20, 40:55] = 1, 2  # found, false positive
     predicted[65:82, 5:29] = 3
     predicted[65:75, 40:50], predicted[65:75, 50:60], predicted[65:75, 60:70] = 4, 5, 6
     cells, _ = table_of_cells("x", truth, predicted)
@@ -185,7 +185,7 @@ def test_an_overlay_shows_what_became_of_every_cell():
     assert isinstance(picture, Image.Image)
     indices, palette = np.asarray(picture), np.array(picture.getpalette()).reshape(-1, 3)
     for (y, x), outcome in (
-        ((5, 10), "found"), ((40, 10), "missed"), ((5, 50), "invented"), ((65, 10), "merged"),
+        ((5, 10), "found"), ((40, 10), "missed"), ((5, 50), "false positive"), ((65, 10), "merged"),
         ((65, 45), "split"),
     ):  # fmt: skip
         assert tuple(palette[indices[y, x]]) == COLOURS[outcome], outcome
@@ -199,10 +199,10 @@ def test_the_worst_cells_come_first_and_whole_even_at_the_frame():
     predicted[40:48, 40:50], predicted[70:80, 70:80], predicted[60:75, 5:20] = 1, 2, 3
     cells, _ = table_of_cells("x", truth, predicted)
     chosen = worst(cells, 3)
-    assert chosen["outcome"].tolist() == ["missed", "invented", "found"]
+    assert chosen["outcome"].tolist() == ["missed", "false positive", "found"]
     assert chosen["iou"].tolist()[2] == 0.8
     shown = crops(np.zeros((90, 90, 3), np.uint8), truth, predicted, chosen)
-    for crop, name in zip(shown, ("missed", "invented", "found"), strict=True):
+    for crop, name in zip(shown, ("missed", "false positive", "found"), strict=True):
         assert crop.shape == (CELL + 2 * LINE, CELL)
         assert INDEX[name] in crop[:CELL]
     assert worst(cells, 0).empty and len(worst(cells, 99)) == 4

@@ -37,12 +37,12 @@ def scored(truth, predicted, field: str = "x", **known) -> FieldResult:
     return FieldResult(field, *table_of_cells(field, truth, predicted, **known))
 
 
-def row_of_cells(found: int, of: int, field: str = "x", invented: int = 0) -> FieldResult:
-    """Return a field with a row of cells, some of them found, and some invented below."""
+def row_of_cells(found: int, of: int, field: str = "x", false_positives: int = 0) -> FieldResult:
+    """Return a field with a row of cells, some of them found, and false positives below."""
     truth, predicted = np.zeros((2, 7, max(20, 4 * of)), np.uint16)
     for number in range(of):
         truth[1:3, 4 * number : 4 * number + 3] = number + 1
     predicted[:, : 4 * found] = truth[:, : 4 * found]
-    for number in range(invented):
+    for number in range(false_positives):
         predicted[4:6, 4 * number : 4 * number + 3] = found + number + 1
     return scored(truth, predicted, field)

@@ -78,7 +78,7 @@ def outcome_of_prediction(label: int, true, predicted, found: set[int]) -> str:
             parts = [p for p in predicted.values() if 2 * len(p & other) > len(p)]
             if len(parts) > 1:
                 return "part"
-    return "invented"
+    return "false positive"
 
 
 def outline(labels: np.ndarray) -> set[tuple[int, int]]:

@@ -82,11 +82,12 @@ def test_outcomes_by_eye():
     truth = fields("111.222", "111.222", ".......", "3333444", ".......", "55.....")
     guess = fields("1111111", "1111111", ".......", "2233444", ".......", "...5566")
     found = match(count_overlaps(truth, relabel(guess)))
-    # 1 and 2 lie in one prediction, which is half found (6 of 14 pixels) by neither; 3 is in two
-    # halves, one of which finds it at exactly 0.5; 4 is found; 5 is missed, and two are invented.
+    # 1 and 2 lie in one prediction, and share 6 of 14 pixels with it, less than half; 3 is in two
+    # halves, one of which finds it at exactly 0.5; 4 is found; 5 is missed, and there are two false
+    # positives.
     assert found.true_outcomes.tolist() == ["merged", "merged", "found", "found", "missed"]
     assert found.predicted_outcomes.tolist() == [
-        "merging", "found", "part", "found", "invented", "invented",
+        "merging", "found", "part", "found", "false positive", "false positive",
     ]  # fmt: skip
 
 
@@ -96,37 +97,37 @@ def test_a_cell_in_three_parts_is_split():
     assert found.predicted_outcomes.tolist() == ["part"] * 3
 
 
-def test_what_nobody_judged_counts_neither_way():
+def test_excluded_pixels_count_neither_way():
     truth = fields("11.....", ".......")
     guess = fields("1112233", ".....33")
-    void = fields("..11.11", ".....11").astype(bool)
-    overlaps = count_overlaps(truth, guess, void)
-    # 1: its void pixel is taken off, and it is right; 2 is half void, not more; 3 is void.
+    excluded = fields("..11.11", ".....11").astype(bool)
+    overlaps = count_overlaps(truth, guess, excluded)
+    # 1: without its excluded pixel it is right; of 2 half is excluded, not more; 3 is excluded.
     assert overlaps.predicted_areas.tolist() == [2, 1, 0]
-    assert overlaps.void_areas.tolist() == [1, 1, 4]
+    assert overlaps.excluded_areas.tolist() == [1, 1, 4]
     assert overlaps.pixels == 14 - 6
     found = match(overlaps)
     assert found.iou.tolist() == [1.0]
-    assert found.predicted_outcomes.tolist() == ["found", "invented", "ignored"]
+    assert found.predicted_outcomes.tolist() == ["found", "false positive", "ignored"]
 
 
 @settings(max_examples=800)
 @given(pairs, st.integers(0, 2**31 - 1))
 def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
     truth, predicted = pair
-    unjudged = np.random.default_rng(seed).random(truth.shape) < 0.6
-    void = unjudged & (truth == 0)
+    marked = np.random.default_rng(seed).random(truth.shape) < 0.6
+    excluded = marked & (truth == 0)
     true = reference.cells_of(truth)
     whole = reference.cells_of(predicted)
-    off = frozenset(map(tuple, np.argwhere(void).tolist()))
-    judged = reference.cells_of(predicted, without=off)
-    first = reference.best_matchings(true, judged)
+    off = frozenset(map(tuple, np.argwhere(excluded).tolist()))
+    counted = reference.cells_of(predicted, without=off)
+    first = reference.best_matchings(true, counted)
     if len(first) > 1:
         return  # which of two equals is found decides what is ignored
-    kept = {p for t, p in first[0].items() if reference.iou(true[t], judged[p]) >= 0.5}
-    ignored = {p for p in whole if p not in kept and len(whole[p]) > 2 * len(judged[p])}
-    left = {p: cell for p, cell in judged.items() if p not in ignored}
-    found = match(count_overlaps(truth, predicted, unjudged))
+    kept = {p for t, p in first[0].items() if reference.iou(true[t], counted[p]) >= 0.5}
+    ignored = {p for p in whole if p not in kept and len(whole[p]) > 2 * len(counted[p])}
+    left = {p: cell for p, cell in counted.items() if p not in ignored}
+    found = match(count_overlaps(truth, predicted, marked))
     chosen = dict(zip((found.true + 1).tolist(), (found.predicted + 1).tolist(), strict=True))
     assert chosen in reference.best_matchings(true, left)
     matched = {t for t, p in chosen.items() if reference.iou(true[t], left[p]) >= 0.5}

@@ -7,10 +7,10 @@ from cellpose import core
 from cellpose.models import CellposeModel
 
 from cellular.base.errors import InputError
-from cellular.base.params import SegmentParams, validate
 from cellular.imaging.images import read_image
 from cellular.imaging.matching import count_overlaps, match
 from cellular.network.segmentation import load_model, segment, segment_all
+from cellular.network.settings import Settings
 from cellular.network.tiles import cut, join
 
 CPU = torch.device("cpu")
@@ -56,10 +56,10 @@ def test_tiles_are_cut_and_joined_as_cellpose_does(model, shape, augment):
 def test_masks_are_cellposes_whatever_shares_a_batch(model, plain, images, batch_size, augment):
     channels = [0, 0] if augment else [2, 1]
     images = images if not any(channels) else [image for image in images if image.ndim == 3]
-    params = SegmentParams(
+    settings = Settings(
         diameter=DIAMETER, channels=channels, augment=augment, batch_size=batch_size, precision="32"
     )
-    found = list(segment_all(model, images, params))
+    found = list(segment_all(model, images, settings))
     assert len(found) == len(images)
     for ours, image in zip(found, images, strict=True):
         theirs = plain.eval(
@@ -73,15 +73,15 @@ def test_masks_are_cellposes_whatever_shares_a_batch(model, plain, images, batch
 @pytest.mark.parametrize(("augment", "channels"), [(False, [0, 0]), (True, [2, 1])])
 def test_with_resample_the_masks_are_exactly_cellposes(model, plain, images, augment, channels):
     image = images[1]
-    params = SegmentParams(diameter=DIAMETER, resample=True, channels=channels, augment=augment)
+    settings = Settings(diameter=DIAMETER, resample=True, channels=channels, augment=augment)
     theirs = plain.eval(image, channels=channels, diameter=DIAMETER, augment=augment)[0]
-    ours = segment(model, image, params)
+    ours = segment(model, image, settings)
     assert ours.max() > 5 and np.array_equal(ours, theirs)
 
 
 def test_half_precision_finds_the_same_cells(model, images):
     exact, coarse = (
-        segment(model, images[3], SegmentParams(diameter=DIAMETER, precision=precision))
+        segment(model, images[3], Settings(diameter=DIAMETER, precision=precision))
         for precision in ("32", "bf16")
     )
     assert np.mean((exact > 0) == (coarse > 0)) > 0.99
@@ -89,26 +89,24 @@ def test_half_precision_finds_the_same_cells(model, images):
 
 def test_the_stored_diameter_is_used_when_none_is_given(model, images):
     image = images[0][:256, :256]
-    by_default = segment(model, image, SegmentParams(precision="32"))
-    assert np.array_equal(
-        by_default, segment(model, image, SegmentParams(diameter=30, precision="32"))
-    )
+    by_default = segment(model, image, Settings(precision="32"))
+    assert np.array_equal(by_default, segment(model, image, Settings(diameter=30, precision="32")))
 
 
 def test_an_image_without_anything_in_it_has_no_cells(model):
     for image in (np.zeros((300, 300, 3), np.uint8), np.full((40, 50), 7, np.uint16)):
-        assert not segment(model, image, SegmentParams(diameter=DIAMETER)).any()
+        assert not segment(model, image, Settings(diameter=DIAMETER)).any()
 
 
 @pytest.mark.parametrize("resample", [False, True])
 def test_an_image_that_vanishes_at_the_networks_scale_is_told(model, resample):
-    params = SegmentParams(diameter=DIAMETER, resample=resample)
+    settings = Settings(diameter=DIAMETER, resample=resample)
     with pytest.raises(InputError, match="an image of 50 x 3 pixels vanishes"):
-        segment(model, np.zeros((3, 50), np.uint8), params)
+        segment(model, np.zeros((3, 50), np.uint8), settings)
 
 
 def test_no_images_no_masks(model):
-    assert list(segment_all(model, [], SegmentParams())) == []
+    assert list(segment_all(model, [], Settings())) == []
 
 
 def test_only_a_few_images_are_read_ahead(model, images):
@@ -119,7 +117,7 @@ def test_only_a_few_images_are_read_ahead(model, images):
             read.append(number)
             yield images[2]
 
-    masks = segment_all(model, source(), SegmentParams(diameter=DIAMETER, augment=False))
+    masks = segment_all(model, source(), Settings(diameter=DIAMETER, augment=False))
     next(masks)
     assert len(read) < 9
     masks.close()
@@ -131,9 +129,4 @@ def test_a_fault_in_reading_is_told(model, images):
         raise InputError("cut short")
 
     with pytest.raises(InputError, match="cut short"):
-        list(segment_all(model, source(), SegmentParams(diameter=DIAMETER)))
-
-
-def test_cellposes_own_eval_is_in_32_bits():
-    with pytest.raises(InputError, match="precision bf16 goes with resample: false"):
-        validate(SegmentParams, {"resample": True, "precision": "bf16"}, "params.yaml")
+        list(segment_all(model, source(), Settings(diameter=DIAMETER)))

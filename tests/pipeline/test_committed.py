@@ -15,8 +15,8 @@ from helpers.repository import Repository
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SRC = ROOT / "src"
-# Imported by a script only when it runs alone (in the pipeline train.py is given weights and flows),
-# or only to check parameters that the stage check_params has checked before.
+# Imported by a script only when it runs alone (the pipeline gives train.py weights and flows), or
+# only to check parameters, which the stage check_params has done before.
 NOT_IN_THE_PIPELINE = {
     "train": {
         "cellular.fetching.pretrained",

@@ -1,5 +1,6 @@
 """The report: one page that shows a run, in a real browser."""
 
+import json
 import re
 import shutil
 
@@ -12,13 +13,23 @@ from helpers.annotations import ROOT, write_png
 from helpers.browser import browser
 from helpers.label_maps import scored
 
-from cellular.base.params import Scoring, SegmentParams
 from cellular.evaluating.evaluation import evaluate
+from cellular.evaluating.params import Scoring
 from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.network.settings import Settings
 from cellular.scoring.results import write_results
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 MODELS = ("pretrained", "finetuned")
+LOSSES = "epoch,train_loss,valid_loss\n1,1.9,1.8\n2,1.7,\n3,1.6,1.65\n"
+TRAINING = {
+    "epochs": 3,
+    "stopped": "the last epoch was reached",
+    "crops": 96,
+    "kept_epoch": 3,
+    "best_epoch": 3,
+    "best_valid_loss": 1.65,
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +44,18 @@ def metrics(sample, pretrained, tmp_path_factory):
         write_labels(folder / split / f"{name}_masks.png", labels[piece])
     for model, diameter in zip(MODELS, (121, 90), strict=True):
         evaluate(
-            [folder / "test", folder / "valid"], pretrained, folder / "metrics" / model,
-            SegmentParams(diameter=diameter), Scoring(),
+            [folder / "test", folder / "valid"],
+            pretrained,
+            folder / "metrics" / model,
+            Settings(diameter=diameter),
+            Scoring(),
             overlays_dir=folder / "metrics" / model / "images",
             predictions_dir=folder / "predictions" / model,
             device=torch.device("cpu"),
-        )  # fmt: skip
-    for name in ("train.csv", "train.json", "prepare.json"):
-        shutil.copyfile(ROOT / "metrics" / name, folder / "metrics" / name)
+        )
+    shutil.copyfile(ROOT / "metrics" / "prepare.json", folder / "metrics" / "prepare.json")
+    (folder / "metrics" / "train.csv").write_text(LOSSES)
+    (folder / "metrics" / "train.json").write_text(json.dumps(TRAINING))
     return folder / "metrics"
 
 

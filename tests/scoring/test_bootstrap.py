@@ -43,8 +43,8 @@ def test_two_models_are_scored_on_the_same_resample():
     )
 
 
-def test_what_was_invented_is_resampled_with_the_cells_around_it():
-    samples = resamples([row_of_cells(10, 10, invented=5)], seed=0)
+def test_false_positives_are_resampled_with_the_cells_around_them():
+    samples = resamples([row_of_cells(10, 10, false_positives=5)], seed=0)
     low, high = interval(samples["objects", "precision"])
     assert low < 10 / 15 < high
 

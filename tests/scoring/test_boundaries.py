@@ -37,10 +37,10 @@ def test_contact_is_the_part_of_the_outline_that_touches_others():
     assert contact(np.ones((3, 3), np.uint16)).tolist() == [0]
 
 
-def test_outlines_in_the_void_do_not_count():
+def test_outlines_on_excluded_pixels_do_not_count():
     truth, predicted = np.zeros((2, 8, 8), np.uint16)
     predicted[1:4, 1:4] = 1
-    void = np.zeros((8, 8), bool)
-    void[1:4, 1:3] = True
-    _, of_prediction = outline_hits(truth, predicted, (2.0,), void)
+    excluded = np.zeros((8, 8), bool)
+    excluded[1:4, 1:3] = True
+    _, of_prediction = outline_hits(truth, predicted, (2.0,), excluded)
     assert of_prediction.pixels.tolist() == [3]

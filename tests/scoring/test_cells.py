@@ -32,7 +32,7 @@ FOUND = squares((5, 5, 4), (30, 31, 8), (0, 40, 15), (50, 2, 5))
 def test_a_row_for_each_true_cell_and_each_prediction_without_one():
     table = scored(TRUTH, FOUND, NAME, classes=["fed", "fed", "unfed", "unfed"]).cells
     assert list(table.columns) == list(COLUMNS)
-    assert table["outcome"].tolist() == ["found", "missed", "found", "found", "invented"]
+    assert table["outcome"].tolist() == ["found", "missed", "found", "found", "false positive"]
     assert table["label"].tolist()[:4] == [1, 2, 3, 4] and table["label"].isna().tolist()[4]
     assert table["predicted_label"].fillna(0).tolist() == [1, 0, 2, 3, 4]
     assert table["class"].tolist()[:4] == ["fed", "fed", "unfed", "unfed"]
@@ -41,12 +41,16 @@ def test_a_row_for_each_true_cell_and_each_prediction_without_one():
     assert third["iou"] == pytest.approx(56 / 72)
     assert third["diameter"] == pytest.approx(np.sqrt(4 * 64 / np.pi))
     assert (third["y"], third["x"]) == (33.5, 33.5)
-    assert (third["shared_pixels"], third["found_pixels"], third["invented_pixels"]) == (56, 56, 8)
+    assert (third["shared_pixels"], third["found_pixels"], third["false_positive_pixels"]) == (
+        56,
+        56,
+        8,
+    )
     assert (third["outline"], third["outline_near_2px"]) == (28, 28)
     assert table["border"].tolist() == [False, False, False, True, False]
     # of 12 outline pixels of the first two, 4 touch the other: a third
     assert table["crowded"].tolist()[:4] == [False] * 4
-    # the invented cell is nearest to the third: resampled with it
+    # the false positive is nearest to the third: resampled with it
     assert table["unit"].tolist() == [1, 2, 3, 4, 3]
 
 

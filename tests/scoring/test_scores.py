@@ -132,7 +132,9 @@ def test_every_cell_is_counted_once_and_every_figure_is_finite(pair):
     counts = summary["counts"]
     assert counts["cells"] == pair[0].max() and counts["predictions"] == pair[1].max()
     assert counts["cells"] == sum(counts[k] for k in ("found", "merged", "split", "missed"))
-    assert counts["predictions"] == sum(counts[k] for k in ("found", "merging", "part", "invented"))
+    assert counts["predictions"] == sum(
+        counts[k] for k in ("found", "merging", "part", "false_positive")
+    )
     units, rest = result.units()
     assert len(units) == counts["cells"]
     assert np.allclose(units.sum(axis=0) + rest, result.totals())
@@ -143,7 +145,7 @@ def test_every_cell_is_counted_once_and_every_figure_is_finite(pair):
 
 
 def test_counted_by_hand():
-    #  two true cells of 2 px; one is found, of the other half, and one is invented
+    #  two true cells of 2 px; one is found, of the other half, and one is a false positive
     found = scores([[1, 1, 0, 2, 2, 0, 0]], [[1, 1, 0, 2, 0, 0, 3]])
     assert found["objects", "average_precision", "0.5"] == pytest.approx(2 / 3)
     assert found["objects", "average_precision", "0.55"] == pytest.approx(1 / 4)
@@ -201,14 +203,14 @@ def test_models_that_are_all_wrong_or_all_right(model):
     json.dumps(summary, allow_nan=False)
 
 
-def test_of_a_field_without_cells_nothing_is_known_unless_some_are_invented():
+def test_a_field_without_cells_has_scores_of_cells_only_if_some_are_predicted():
     empty = np.zeros((4, 4), int)
     nothing = scores(empty, empty)
     assert {place[0] for place in nothing} == {"background", "cell", "average", "count_error"}
     assert nothing["background", "f1"] == 1
-    invented = scores(empty, TRUTH[:4, :4])
-    assert invented["objects", "average_precision", "0.5"] == 0
-    assert ("objects", "recall") not in invented
+    false_positives = scores(empty, TRUTH[:4, :4])
+    assert false_positives["objects", "average_precision", "0.5"] == 0
+    assert ("objects", "recall") not in false_positives
 
 
 def test_a_split_is_the_mean_over_the_fields_that_have_the_score():
@@ -225,16 +227,16 @@ def test_a_split_is_the_mean_over_the_fields_that_have_the_score():
     assert of_fields.tolist()[:2] == [1, 0] and np.isnan(of_fields[2])
 
 
-def test_cells_that_nobody_judged_can_be_left_out():
+def test_pixels_of_excluded_cells_can_be_ignored():
     truth = np.array([[1, 1, 0, 0, 0, 0]])
     predicted = np.array([[1, 1, 0, 2, 2, 0]])
-    void = np.array([[0, 0, 0, 1, 1, 0]], bool)
+    excluded = np.array([[0, 0, 0, 1, 1, 0]], bool)
     as_background = scores(truth, predicted)
-    ignored = scores(truth, predicted, void=void)
+    ignored = scores(truth, predicted, excluded=excluded)
     assert as_background["objects", "precision"] == 0.5
     assert as_background["cell", "precision"] == 0.5
     for name in ("precision", "aggregated_jaccard"):
         assert ignored["objects", name] == 1
     assert ignored["objects", "boundary_f1", "2px"] == 1
     assert ignored["cell", "precision"] == ignored["background", "f1"] == 1
-    assert summarise([scored(truth, predicted, void=void)])["counts"]["ignored"] == 1
+    assert summarise([scored(truth, predicted, excluded=excluded)])["counts"]["ignored"] == 1

@@ -6,9 +6,9 @@ from cellpose.transforms import convert_image, normalize_img, random_rotate_and_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellular.base.params import TrainParams
 from cellular.imaging.trainingset import encode, make_field, percentiles
 from cellular.training.crops import Crops
+from cellular.training.params import TrainParams
 
 SIZE = 64
 

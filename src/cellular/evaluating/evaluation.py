@@ -1,30 +1,32 @@
 """Evaluation: a model segments prepared folders, and its masks are scored and drawn."""
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from cellpose.models import CellposeModel
 from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
+from cellular.base.queues import in_order
 from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
 from cellular.imaging.images import read_labels, write_labels
-from cellular.network.segmentation import Settings, load_model, scale_of, segment_pairs
+from cellular.network.segmentation import load_model, scale_of, segment_pairs
+from cellular.network.settings import Settings
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores
 
 log = logging.getLogger(__name__)
 
-BEHIND = 2  # fields that wait to be scored and saved while the network runs
+AHEAD = 2  # fields that wait to be scored and saved while the network runs
 
 
 def evaluate(
@@ -70,10 +72,9 @@ def evaluate(
         check_new(path, force)
     pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
-    raise_faults(
-        output_dir,
-        [f"{field} is in more than one folder" for field, times in fields.items() if times > 1],
-    )
+    Faults(
+        f"{field} is in more than one folder" for field, times in fields.items() if times > 1
+    ).raise_all(output_dir)
     model = load_model(model_path, device)
     scale = scale_of(model, settings)
     log.info("%s on %s; images are resized by %.3g for the network", model_path, device, scale)
@@ -82,10 +83,10 @@ def evaluate(
         predictions.mkdir()
         pictures.mkdir()
         every = [pair for group in pairs.values() for pair in group]
-        with tqdm(total=len(every), desc="evaluate", unit="field", leave=False) as bar:
-            scored = iter(_scored(model, every, settings, scoring, predictions, bar))
-            results = {name: [next(scored) for _ in group] for name, group in pairs.items()}
-            next(scored, None)  # its threads end
+        scored = _scored(model, every, settings, scoring, predictions)
+        bar = tqdm(scored, "evaluate", len(every), unit="field", leave=False)
+        flat = iter(list(bar))
+        results = {name: [next(flat) for _ in group] for name, group in pairs.items()}
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
             _draw_worst(group, results[name], scoring, predictions, pictures, name)
     return {name: write_results(output_dir, name, of, seed) for name, of in results.items()}
@@ -93,13 +94,11 @@ def evaluate(
 
 def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
     """Return the fields of folders by their names; one `InputError` tells the faults of all."""
-    pairs, faults = {}, []
+    pairs, faults = {}, Faults()
     for name, folder in zip(names, folders, strict=True):
-        try:
+        with faults.collect():
             pairs[name] = check_pairs(folder)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(" and ".join(map(str, folders)), faults)
+    faults.raise_all(" and ".join(map(str, folders)))
     return pairs
 
 
@@ -123,27 +122,25 @@ def predicted_path(folder: Path, field: str) -> Path:
 
 
 def _scored(
-    model, pairs: Sequence[Pair], settings, scoring, folder: Path, bar
+    model: CellposeModel,
+    pairs: Sequence[Pair],
+    settings: Settings,
+    scoring: Scoring,
+    folder: Path,
 ) -> Iterator[FieldResult]:
     """Give the results of fields in their order; reading, network and scoring overlap."""
 
-    def score(pair: Pair, truth: np.ndarray, predicted: np.ndarray) -> FieldResult:
-        void = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
+    def score(field: tuple[Pair, tuple[np.ndarray, np.ndarray]]) -> FieldResult:
+        pair, (truth, predicted) = field
+        excluded = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
         write_labels(predicted_path(folder, pair.field), predicted)
         table, pixels = table_of_cells(
-            pair.field, truth, predicted, classes=read_classes(pair), void=void
+            pair.field, truth, predicted, classes=read_classes(pair), excluded=excluded
         )
-        bar.update()
         return FieldResult(pair.field, table, pixels)
 
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future] = deque()
-        for pair, maps in zip(pairs, segment_pairs(model, pairs, settings), strict=True):
-            waiting.append(pool.submit(score, pair, *maps))
-            while waiting and (len(waiting) > BEHIND or waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    maps = segment_pairs(model, pairs, settings)
+    return in_order(score, zip(pairs, maps, strict=True), threads=1, ahead=AHEAD)
 
 
 def _draw_worst(

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from cellular.imaging.matching import FOUND, IGNORED, INVENTED, MERGED, MERGING, MISSED, PART, SPLIT
+from cellular.imaging.matching import (
+    FALSE_POSITIVE,
+    FOUND,
+    IGNORED,
+    MERGED,
+    MERGING,
+    MISSED,
+    PART,
+    SPLIT,
+)
 from cellular.scoring.boundaries import outlines
 
 SIDE = 768  # pixels; enough to judge a cell of 120 px in a field of 2048, small enough for git
@@ -16,7 +25,7 @@ SIDE = 768  # pixels; enough to judge a cell of 120 px in a field of 2048, small
 COLOURS = {
     FOUND: (0, 158, 115),
     MISSED: (230, 159, 0),
-    INVENTED: (204, 121, 167),
+    FALSE_POSITIVE: (204, 121, 167),
     MERGED: (86, 180, 233),
     SPLIT: (240, 228, 66),
     "predicted": (255, 255, 255),
@@ -66,7 +75,8 @@ def draw(
         canvas[edge] = colours[small[edge]]
     counts = cells["outcome"].value_counts()
     legend = [
-        (name, f"{counts.get(name, 0)} {name}") for name in (FOUND, MISSED, INVENTED, MERGED, SPLIT)
+        (name, f"{counts.get(name, 0)} {name}")
+        for name in (FOUND, MISSED, FALSE_POSITIVE, MERGED, SPLIT)
     ]
     legend.append(("predicted", "prediction"))
     if counts.get(IGNORED, 0):
@@ -77,8 +87,8 @@ def draw(
 def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
     """Return the `count` rows of cells that went worst, the worst first.
 
-    Cells that were not found, or invented, by the area that is lost or invented; after them found
-    ones by their IoU.
+    First cells that were not found and false positives, by their area; then found cells, by their
+    IoU.
     """
     wrong = cells[~cells["outcome"].isin([FOUND, IGNORED])]
     area = wrong["area"].fillna(wrong["predicted_area"])
@@ -152,7 +162,7 @@ def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
     for number, one in enumerate(crops):
         top, left = (height + gap) * (number // COLUMNS), (width + gap) * (number % COLUMNS)
         canvas[top : top + height, left : left + width] = one
-    names = (FOUND, MISSED, INVENTED, MERGED, SPLIT)
+    names = (FOUND, MISSED, FALSE_POSITIVE, MERGED, SPLIT)
     legend = [
         *((name, name) for name in names),
         ("predicted", "prediction"),

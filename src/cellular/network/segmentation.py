@@ -6,20 +6,22 @@ while the network runs, and cells are traced at the network's scale. With `resam
 Cellpose's own `eval`, and its masks.
 """
 
+# First, since cellpose.models imports cellpose.dynamics.
+from cellular.base.compiled import dynamics  # isort: skip
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from cellpose import dynamics, transforms
+from cellpose import transforms
 from cellpose.models import CellposeModel
 
 from cellular.base.devices import choose_precision, tensor_float_32
 from cellular.base.errors import InputError
+from cellular.base.queues import in_order
 from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
 from cellular.imaging.tones import correct
@@ -27,7 +29,9 @@ from cellular.network import weights
 from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
 
-AHEAD = 2  # images that are read before the network is ready for them
+Item = TypeVar("Item")
+
+AHEAD = 2  # images that are read before the network needs them, and that wait to be traced
 SMALLEST = 15  # pixels of a cell, Cellpose's
 STEPS = 200  # of a pixel on its way to the centre of its cell, Cellpose's
 TILES = {"cpu": 2}  # at once; measured with 224 px in 32 and 16 bits on two cores
@@ -68,22 +72,7 @@ def segment_all(
     with the same settings, of the image with corrected gamma: with `resample` exactly, without it
     up to rounding errors of the flows.
     """
-    scale = scale_of(model, settings)
-    images = (_large_enough(image, scale) for image in images)
-    if settings.resample:
-        for image in images:
-            yield _cellposes_own(model, image, settings)
-        return
-    network = Network(model, settings)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as tracer:
-        tiles = _ahead(reader, images, lambda image: _tiles_of(image, scale, settings))
-        tracing: deque[Future] = deque()
-        for flows, shape in _flows(network, tiles):
-            tracing.append(tracer.submit(trace, flows, shape, settings, model.device))
-            while tracing and (len(tracing) > AHEAD or tracing[0].done()):
-                yield tracing.popleft().result()
-        while tracing:
-            yield tracing.popleft().result()
+    return _segment(model, images, lambda image: image, settings)
 
 
 def segment_pairs(
@@ -95,14 +84,37 @@ def segment_pairs(
     """
     truths: deque[np.ndarray] = deque()
 
-    def images() -> Iterator[np.ndarray]:
-        for pair in pairs:
-            image, truth = read_pair(pair)
-            truths.append(truth)
-            yield image
+    def read(pair: Pair) -> np.ndarray:
+        image, truth = read_pair(pair)
+        truths.append(truth)
+        return image
 
-    for predicted in segment_all(model, images(), settings):
+    for predicted in _segment(model, pairs, read, settings):
         yield truths.popleft(), predicted
+
+
+def _segment(
+    model: CellposeModel,
+    items: Iterable[Item],
+    read: Callable[[Item], np.ndarray],
+    settings: Settings,
+) -> Iterator[np.ndarray]:
+    """Give the label map of the image that `read` returns of each item."""
+    scale = scale_of(model, settings)
+    if settings.resample:
+        for item in items:
+            yield _cellposes_own(model, _large_enough(read(item), scale), settings)
+        return
+
+    def tiles_of(item: Item) -> tuple[Tiles, tuple[int, int]]:
+        image = _large_enough(read(item), scale)
+        return _tiles_of(image, scale, settings), image.shape[:2]
+
+    def traced(field: tuple[np.ndarray, tuple[int, int]]) -> np.ndarray:
+        return trace(*field, settings, model.device)
+
+    tiles = in_order(tiles_of, items, threads=1, ahead=AHEAD)
+    yield from in_order(traced, _flows(Network(model, settings), tiles), threads=1, ahead=AHEAD)
 
 
 def _cellposes_own(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
@@ -130,26 +142,13 @@ def _large_enough(image: np.ndarray, scale: float) -> np.ndarray:
     return image
 
 
-def _ahead(pool: ThreadPoolExecutor, items: Iterable, work) -> Iterator:
-    """Give `work(item)` of each item, made ahead by a thread; items are taken as needed."""
-    source = iter(items)
-
-    def step() -> tuple | None:
-        return next(((work(item),) for item in islice(source, 1)), None)
-
-    waiting = deque(pool.submit(step) for _ in range(AHEAD))
-    while (made := waiting.popleft().result()) is not None:
-        waiting.append(pool.submit(step))
-        yield made[0]
-
-
-def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> tuple[Tiles, tuple[int, int]]:
-    """Return an image's tiles as the network is to see them, and its height and width."""
+def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> Tiles:
+    """Return an image's tiles as the network is to see them."""
     shown = transforms.convert_image(
         correct(image, settings.gamma), list(settings.channels), nchan=2
     )
     shown = transforms.normalize_img(shown[None], normalize=True)[0]
-    return cut(shown, scale, settings.augment), image.shape[:2]
+    return cut(shown, scale, settings.augment)
 
 
 def trace(

@@ -19,7 +19,7 @@ Interval = tuple[float, float] | None
 FEWEST_FIELDS = 6
 DECIDES: Place = ("objects", "average_precision", "0.5")  # which of two models is better
 COUNTED = {"found": "cells found (IoU 0.5)", "merged": "cells merged", "split": "cells split",
-           "missed": "cells missed", "invented": "cells invented"}  # fmt: skip
+           "missed": "cells missed", "false_positive": "false positives"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -57,22 +57,22 @@ def outline_hits(
     truth: np.ndarray,
     predicted: np.ndarray,
     tolerances: Sequence[float],
-    void: np.ndarray | None = None,
+    excluded: np.ndarray | None = None,
 ) -> tuple[OutlineHits, OutlineHits]:
     """Count, for true and for predicted cells, the outline pixels that the other map confirms.
 
     A pixel is confirmed if an outline pixel of the other map is at most `tolerance` pixels away.
     Over a field, the confirmed part of the predicted outlines is the boundary precision, that of
     the true ones the recall (Csurka et al., BMVC 2013, doi 10.5244/C.27.32; Martin et al., TPAMI
-    26:530, 2004). Predicted outlines in the void do not count.
+    26:530, 2004). Predicted outlines on excluded pixels do not count.
 
     Returns
     -------
     of the true, and of the predicted cells
     """
     edges = outlines(truth), outlines(predicted)
-    if void is not None:
-        edges[1][void] = False
+    if excluded is not None:
+        edges[1][excluded] = False
     hits = []
     for labels, own, other in ((truth, *edges), (predicted, *reversed(edges))):
         count = int(labels.max(initial=0)) + 1

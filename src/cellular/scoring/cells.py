@@ -31,7 +31,7 @@ COLUMNS = {
     "predicted_label": "Int64",  # of the predicted cell, where the true one is found
     "unit": "Int64",  # label of the true cell that a predicted one overlaps most, or is nearest to
     "area": "Int64",
-    "predicted_area": "Int64",  # without what is void
+    "predicted_area": "Int64",  # without excluded pixels
     "diameter": "float64",
     "predicted_diameter": "float64",
     "y": "float64",  # centre of the true cell, otherwise of the predicted one
@@ -40,7 +40,7 @@ COLUMNS = {
     "border": "boolean",  # it touches the frame of the image
     "shared_pixels": "Int64",  # with its partner
     "found_pixels": "Int64",  # of the true cell, that belong to any predicted one
-    "invented_pixels": "Int64",  # of the predicted cell, that belong to no true one
+    "false_positive_pixels": "Int64",  # of the predicted cell, that belong to no true one
     "outline": "Int64",
     "outline_near_2px": "Int64",  # that predicted outlines are at most 2 px away from
     "outline_near_2pct": "Int64",  # the same, within 2 % of the median diameter
@@ -61,7 +61,7 @@ def table_of_cells(
     predicted: np.ndarray,
     *,
     classes: Sequence[str] | None = None,
-    void: np.ndarray | None = None,
+    excluded: np.ndarray | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """Compare two label maps of a field, cell by cell.
 
@@ -69,14 +69,14 @@ def table_of_cells(
     ----------
     truth, predicted : (H, W) label maps, numbered 1 to n and 1 to m without gaps
     classes : the class of each true cell, if known
-    void : (H, W) bool, pixels that nobody judged
+    excluded : (H, W) bool, pixels that do not count; true cells keep theirs
 
     Returns
     -------
     a row for each true cell and for each predicted one without a partner, with `COLUMNS`; and the
-    number of pixels that were judged
+    number of pixels that count
     """
-    overlaps = count_overlaps(truth, predicted, void)
+    overlaps = count_overlaps(truth, predicted, excluded)
     matching = match(overlaps)
     ignored = matching.predicted_outcomes == IGNORED
     if ignored.any():
@@ -84,10 +84,10 @@ def table_of_cells(
     true_places, predicted_places = _places(truth), _places(predicted)
     diameters = diameter_of(overlaps.true_areas)
     part = BOUNDARY_PART * float(np.median(diameters)) if diameters.size else BOUNDARY_PIXELS
-    true_hits, predicted_hits = outline_hits(truth, predicted, (BOUNDARY_PIXELS, part), void)
+    true_hits, predicted_hits = outline_hits(truth, predicted, (BOUNDARY_PIXELS, part), excluded)
 
     n, m = overlaps.shared.shape
-    judged = overlaps.shared * ~ignored  # what is ignored is as if it were not there
+    counted = overlaps.shared * ~ignored  # what is ignored is as if it were not there
     found = matching.iou >= HALF
     rows = {
         "outcome": matching.true_outcomes,
@@ -98,7 +98,7 @@ def table_of_cells(
         "diameter": diameters,
         "crowded": contact(truth) >= CROWDED,
         "shared_pixels": np.zeros(n, np.int64),
-        "found_pixels": np.asarray(judged.sum(axis=1)).ravel(),
+        "found_pixels": np.asarray(counted.sum(axis=1)).ravel(),
         "outline": true_hits.pixels,
         "outline_near_2px": true_hits.near[0],
         "outline_near_2pct": true_hits.near[1],
@@ -109,7 +109,7 @@ def table_of_cells(
         {
             "predicted_area": overlaps.predicted_areas,
             "predicted_diameter": diameter_of(overlaps.predicted_areas),
-            "invented_pixels": overlaps.predicted_areas
+            "false_positive_pixels": overlaps.predicted_areas
             - np.asarray(overlaps.shared.sum(axis=0)).ravel(),
             "predicted_outline": _padded(predicted_hits.pixels, m),
             "predicted_outline_near_2px": _padded(predicted_hits.near[0], m),

@@ -23,7 +23,7 @@ QUANTITIES = (
     "area",
     "shared_pixels",
     "found_pixels",
-    "invented_pixels",
+    "false_positive_pixels",
     "outline",
     "outline_near_2px",
     "outline_near_2pct",
@@ -43,7 +43,7 @@ Place = tuple[str, ...]  # where a score stands in <split>_eval.json: ("objects"
 
 @dataclass(frozen=True)
 class FieldResult:
-    """What is known of one field: its cells, one row each, and how many pixels were judged."""
+    """What is known of one field: its cells, one row each, and how many of its pixels count."""
 
     field: str
     cells: pd.DataFrame  # columns of cellular.scoring.cells.COLUMNS
@@ -52,15 +52,15 @@ class FieldResult:
     @property
     def background(self) -> int:
         """Pixels of background that are not predicted as cells."""
-        totals = self.cells[["area", "invented_pixels"]].sum()
-        ignored = self.cells.loc[self.cells["outcome"] == IGNORED, "invented_pixels"].sum()
-        return int(self.pixels - totals["area"] - totals["invented_pixels"] + ignored)
+        totals = self.cells[["area", "false_positive_pixels"]].sum()
+        ignored = self.cells.loc[self.cells["outcome"] == IGNORED, "false_positive_pixels"].sum()
+        return int(self.pixels - totals["area"] - totals["false_positive_pixels"] + ignored)
 
     def units(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of each true cell, and those that belong to none.
 
         A predicted cell without a partner is counted with the true cell that it overlaps most, or
-        is nearest to, so that resampling true cells resamples what was invented around them.
+        is nearest to, so that resampling true cells resamples the false positives around them.
 
         Returns
         -------
@@ -125,7 +125,7 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
     at = {name: totals[..., number] for name, number in AT.items()}
     scores: dict[Place, np.ndarray] = {}
     tp = at["found_pixels"]
-    fn, fp, tn = at["area"] - tp, at["invented_pixels"], at["background"]
+    fn, fp, tn = at["area"] - tp, at["false_positive_pixels"], at["background"]
     for kind, counts in (("background", (tn, fn, fp)), ("cell", (tp, fp, fn))):
         for name, value in _from_counts(*counts).items():
             scores[kind, name] = value
@@ -183,7 +183,7 @@ def counts_of(cells: pd.DataFrame) -> dict[str, int]:
     return {
         "cells": int(cells["label"].notna().sum()),
         "predictions": int(predictions.sum()),
-    } | {name: int(by_outcome.get(name, 0)) for name in COUNTS}
+    } | {name.replace(" ", "_"): int(by_outcome.get(name, 0)) for name in COUNTS}
 
 
 def table_of_scores(results: Sequence[FieldResult]) -> dict[Place, np.ndarray]:

@@ -3,9 +3,9 @@
 All other scores are in `<split>_eval.json`, several hundred for each model and split.
 """
 
-from cellular.scoring.scores import Place
+from cellular.base.params import flat
+from cellular.scoring.scores import Place, nested
 
-SPLITS = ("test", "valid")
 DIGITS = 4  # one cell more or less changes a score in the third digit
 NUMBERS: dict[str, Place] = {
     "ap50": ("objects", "average_precision", "0.5"),
@@ -17,6 +17,12 @@ NUMBERS: dict[str, Place] = {
     "pixel_f1": ("cell", "f1"),
     "count_error": ("count_error", "relative"),
 }
+# Where each number of the summary comes from: model, split, and place in <split>_eval.json.
+SOURCES: dict[Place, Place] = {
+    (split, name): ("finetuned", split, *place)
+    for split in ("test", "valid")
+    for name, place in NUMBERS.items()
+} | {("pretrained", "ap50"): ("pretrained", "test", *NUMBERS["ap50"])}
 
 
 def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None = None) -> dict:
@@ -31,27 +37,12 @@ def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None
     -------
     dict
         `NUMBERS` of the fine-tuned model by split, `pretrained.ap50` of the test split, and
-        `best_valid_loss`, each with four digits; what is not given or not defined is left out.
+        `best_valid_loss`, each rounded to four decimals. What is not given or not defined is left
+        out.
     """
-    summary: dict = {
-        split: _numbers(scores["finetuned"][split])
-        for split in SPLITS
-        if split in scores.get("finetuned", {})
-    }
-    if "test" in scores.get("pretrained", {}):
-        numbers = _numbers(scores["pretrained"]["test"])
-        summary["pretrained"] = {name: numbers[name] for name in ("ap50",) if name in numbers}
+    known = dict(flat(scores))
+    names = {place: ".".join(source) for place, source in SOURCES.items()}
+    numbers = {place: known[name] for place, name in names.items() if name in known}
     if best_valid_loss is not None:
-        summary["best_valid_loss"] = round(best_valid_loss, DIGITS)
-    return summary
-
-
-def _numbers(scores: dict) -> dict[str, float]:
-    found = {}
-    for name, place in NUMBERS.items():
-        value = scores
-        for key in place:
-            value = value.get(key, {})
-        if isinstance(value, float | int):
-            found[name] = round(float(value), DIGITS)
-    return found
+        numbers["best_valid_loss",] = best_valid_loss
+    return nested({place: round(float(value), DIGITS) for place, value in numbers.items()})

@@ -7,14 +7,13 @@ ahead of the network.
 """
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from cellular.base.queues import in_order
 from cellular.imaging.trainingset import TrainingField
 from cellular.training.params import TrainParams
 
@@ -126,14 +125,12 @@ class Crops:
         """
         plan = self.plan(seed)
         batches = [plan[first : first + size] for first in range(0, len(plan), size)][start:]
-        with ThreadPoolExecutor(max_workers=min(AHEAD, os.cpu_count() or 1)) as pool:
-            waiting: deque = deque()
-            for batch in batches:
-                waiting.append(pool.submit(self.cut, batch[rank::world]))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from in_order(
+            lambda batch: self.cut(batch[rank::world]),
+            batches,
+            threads=min(AHEAD, os.cpu_count() or 1),
+            ahead=AHEAD,
+        )
 
 
 def _window(
