@@ -29,7 +29,7 @@ DIGITS = 3  # to which tolerances are rounded up
 VARIATIONS: dict[str, dict[str, str]] = {
     "32 bits": {"precision": "32"},
     "one thread": {"threads": "1"},
-    **{f"seed {seed}": {"seed": str(seed)} for seed in range(1, 4)},
+    **{f"seed {seed}": {"seed": str(seed)} for seed in (1, 2)},
 }
 HOW = (
     "largest difference from the committed run in runs that differ in rounding or in the seed, "
