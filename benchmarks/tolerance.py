@@ -20,8 +20,7 @@ import torch
 from benchmarks import Message
 from cellular.base.devices import choose_precision
 from cellular.base.files import write_json
-from cellular.base.params import read_params
-from cellular.reporting.reproduction import flat
+from cellular.base.params import flat, read_params
 from cellular.scoring.results import read_json, read_scores
 from cellular.scoring.summary import summary_of
 

@@ -49,46 +49,28 @@ def main(argv: Sequence[str] | None = None) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        __doc__,
         epilog="The weights open in Cellpose's GUI and in CellposeModel(pretrained_model=...).\n"
         "A run that was stopped or killed resumes where its state was last saved, when the same\n"
         "command is given again. Several GPUs or machines:\n"
         "    fabric run --strategy ddp --devices N src/train.py -- --train_dir ...",
     )
-    parser.add_argument("--train_dir", type=Path, required=True, help="prepared folder to train on")
-    parser.add_argument(
-        "--valid_dir", type=Path, required=True, help="prepared folder to validate on"
-    )
-    parser.add_argument(
-        "--weights", type=Path, help="weights file to start from, in place of --model_type"
-    )
-    parser.add_argument(
-        "--experiment_name", help="names the weights; not needed with --output_model"
-    )
-    parser.add_argument(
-        "--experiments_dir", type=Path, default=Path("experiments"), help="(default: ./experiments)"
-    )
-    parser.add_argument(
-        "--output_model",
-        type=Path,
-        help="weights to write (default: <experiments_dir>/<name>/models/<name>)",
-    )
-    parser.add_argument(
-        "--last_model",
-        type=Path,
-        help="gets the weights of the last step (default: <output_model>_last)",
-    )
-    parser.add_argument(
-        "--metrics_dir",
-        type=Path,
-        help="gets train.csv and train.json (default: <experiments_dir>/<name>)",
-    )
-    parser.add_argument(
+    parser.path("--train_dir", required=True, help="prepared folder to train on")
+    parser.path("--valid_dir", required=True, help="prepared folder to validate on")
+    parser.path("--weights", help="weights file to start from, in place of --model_type")
+    text = "names the weights; not needed with --output_model"
+    parser.add_argument("--experiment_name", help=text)
+    parser.path("--experiments_dir", help="holds the experiments", default="experiments")
+    text = "weights to write (default: <experiments_dir>/<name>/models/<name>)"
+    parser.path("--output_model", help=text)
+    text = "gets the weights of the last step (default: <output_model>_last)"
+    parser.path("--last_model", help=text)
+    text = "gets train.csv and train.json (default: <experiments_dir>/<name>)"
+    parser.path("--metrics_dir", help=text)
+    parser.path(
         "--flows_dir",
-        type=Path,
         help="flows that prepare_data.py --flows_dir wrote for the same folders (default: they are "
         "computed for this run)",
     )
@@ -96,16 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         ("cell_diameter", CELL_DIAMETER_HELP, "none"),
         ("gamma", GAMMA_HELP, "1"),
     ):
-        parser.add_argument(
-            f"--{name}",
-            metavar="NUMBER",
-            default=argparse.SUPPRESS,
-            help=f"{text}. Only without --flows_dir (default: {default})",
-        )
-    cli.add_parameters(parser, TrainParams, SavingParams)
-    cli.add_seed(parser, "the crops and random weights")
-    cli.add_device(parser)
-    cli.add_force(parser)
+        text = f"{text}. Only without --flows_dir (default: {default})"
+        parser.add_argument(f"--{name}", metavar="NUMBER", default=argparse.SUPPRESS, help=text)
+    parser.parameters(TrainParams, SavingParams)
+    parser.seed("the crops and random weights")
+    parser.device()
+    parser.force()
     return parser
 
 

@@ -1,6 +1,5 @@
 """The command line: parameters as flags and from a file, errors of one line, broken pipes."""
 
-import argparse
 import subprocess
 import sys
 
@@ -16,8 +15,8 @@ from cellular.training.params import SavingParams, TrainParams
 
 
 def parse(models, *arguments):
-    parser = argparse.ArgumentParser()
-    cli.add_parameters(parser, *models)
+    parser = cli.Parser(None)
+    parser.parameters(*models)
     args = parser.parse_args([str(argument) for argument in arguments])
     return tuple(cli.parameters(model, args) for model in models)
 

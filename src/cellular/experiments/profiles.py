@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cellular.base.errors import InputError
-from cellular.base.params import read_params
+from cellular.base.params import flat, read_params
 
 RESERVED = ("true", "false", "null", "none", "nan", "inf")
 
@@ -26,17 +26,7 @@ def load_profile(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected names of parameters with their values")
-    return _flat(content)
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return dict(flat(content))
 
 
 def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dict[str, Any]:

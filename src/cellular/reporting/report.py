@@ -23,6 +23,7 @@ from PIL import Image
 from cellular.base import devices
 from cellular.base.errors import InputError
 from cellular.base.files import check_new, whole
+from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
 from cellular.reporting.comparison import (
@@ -141,7 +142,10 @@ def _page(
         prepared=read_json(metrics_dir / "prepare.json"),
         sources=sources,
         params=params,
-        parameters=_flat(params),
+        parameters=[
+            (name, value if isinstance(value, str) else json.dumps(value))
+            for name, value in flat(params)
+        ],
         environment=_environment(params),
         unit_told=unit_told,
     )
@@ -254,18 +258,6 @@ def _picture(path: Path, title: str) -> Picture:
     picture.save(stream, "WEBP", quality=QUALITY, method=6)
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return Picture(f"data:image/webp;base64,{data}", *picture.size, title)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return parameters as names with dots and their values as in YAML."""
-    lines = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            lines += _flat(value, f"{prefix}{name}.")
-        else:
-            told = value if isinstance(value, str) else json.dumps(value)
-            lines.append((f"{prefix}{name}", told))
-    return lines
 
 
 def _environment(params: dict[str, Any]) -> list[tuple[str, str]]:
