@@ -61,7 +61,7 @@ FIGURES = {
     ),
     "diameters": (
         figures.diameters,
-        "Diameters of found cells, as circles of their area. On the line, prediction and cell agree.",
+        "Diameters of found cells, as circles of their area. On the line, the prediction is right.",
     ),
 }
 
