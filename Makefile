@@ -54,7 +54,7 @@ lint: $(BIN)/.installed  ## check style, types, and that packages import from fl
 	ruff check .
 	ruff format --check .
 	mypy
-	cd src && lint-imports --config ../pyproject.toml
+	cd src && lint-imports --no-cache --config ../pyproject.toml
 
 format: $(BIN)/.installed  ## mend style
 	ruff check --fix .

@@ -4,9 +4,7 @@ Example:
     python src/check_params.py params.yaml
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli
 from cellular.base.files import whole
@@ -15,11 +13,9 @@ from parameters import load_params
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("params", type=Path, help="the file to check")
-    parser.add_argument("--output", type=Path, help="file to write once all parameters are valid")
+    parser = cli.Parser(__doc__)
+    parser.path("params", help="the file to check")
+    parser.path("--output", help="file to write once all parameters are valid")
     args = parser.parse_args(argv)
     load_params(args.params)
     message = "every parameter has a valid value"

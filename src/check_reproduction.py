@@ -4,55 +4,48 @@ Example:
     python src/check_reproduction.py
 """
 
-import argparse
 import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
+from tabulate import tabulate
 
 from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.base.params import read_params
-from cellular.reporting.reproduction import changed_parameters, numbers_of, sentence, table
+from cellular.base.params import flat, read_params
 from cellular.scoring.results import read_json
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return a table of all numbers, and a sentence."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.Parser(
+        __doc__,
         epilog="Exit code 0 whatever the answer: on another machine, or after a change of\n"
         "parameters, other numbers are no error.",
     )
-    parser.add_argument(
-        "--summary",
-        type=Path,
-        default=Path("metrics/summary.json"),
-        help="(default: metrics/summary.json)",
-    )
-    parser.add_argument(
-        "--tolerances",
-        type=Path,
-        default=Path("metrics/tolerances.json"),
-        help="how far each number may differ (default: metrics/tolerances.json)",
-    )
+    parser.path("--summary", help="the numbers of this run", default="metrics/summary.json")
+    text = "how far each number may differ"
+    parser.path("--tolerances", help=text, default="metrics/tolerances.json")
     parser.add_argument("--revision", default="HEAD", help="commit to compare with (default: HEAD)")
     args = parser.parse_args(argv)
-    committed = yaml.safe_load(_committed(args.revision, Path("params.yaml")))
-    changed = changed_parameters(committed, read_params(Path("params.yaml")))
+    before = dict(flat(yaml.safe_load(_committed(args.revision, Path("params.yaml")))))
+    now = dict(flat(read_params(Path("params.yaml"))))
+    missing = object()
+    changed = [name for name in before | now if before.get(name, missing) != now.get(name, missing)]
     if changed:
         return (
             f"This run is another experiment than that of {args.revision}: params.yaml differs in "
             f"{', '.join(changed)}. `dvc metrics diff` compares the two."
         )
-    summary = json.loads(_committed(args.revision, args.summary))
+    committed = json.loads(_committed(args.revision, args.summary))
     tolerances = read_json(args.tolerances).get("tolerances", {})
-    numbers = numbers_of(summary, read_json(args.summary), tolerances)
-    return f"{table(numbers)}\n\n{sentence(numbers)}"
+    numbers = compare(committed, read_json(args.summary), tolerances)
+    return f"{markdown(numbers)}\n\n{sentence(numbers)}"
 
 
 def _committed(revision: str, path: Path) -> str:
@@ -65,6 +58,57 @@ def _committed(revision: str, path: Path) -> str:
             "the repository, or name a commit that has the file: --revision"
         )
     return done.stdout
+
+
+def compare(committed: dict, here: dict, tolerances: dict) -> pd.DataFrame:
+    """Return a row for each number of two summaries; one without a tolerance has to be equal.
+
+    Parameters
+    ----------
+    committed, here : two summaries (`cellular.scoring.summary`)
+    tolerances : the tolerance of each number, by its name with dots
+
+    Returns
+    -------
+    columns committed, here, difference, tolerance, and fault: empty if the number is reproduced
+    """
+    names = list(dict(flat(committed)) | dict(flat(here)))
+    sources = {"committed": committed, "here": here, "tolerance": tolerances}
+    columns = {key: pd.Series(dict(flat(source)), names, float) for key, source in sources.items()}
+    table = pd.DataFrame(columns).assign(tolerance=columns["tolerance"].fillna(0))
+    table.insert(2, "difference", table["here"] - table["committed"])
+    # Both are rounded decimals: their difference may be off by a last bit.
+    outside = table["difference"].abs() > table["tolerance"] + 1e-9
+    faults = [table["here"].isna(), table["committed"].isna(), outside]
+    messages = ["missing here", "not committed", "outside the tolerance"]
+    return table.assign(fault=np.select(faults, messages, ""))
+
+
+def markdown(numbers: pd.DataFrame) -> str:
+    """Return the numbers as a Markdown table."""
+    shown = numbers.copy().astype(object)
+    for name in ("committed", "here", "difference", "tolerance"):
+        style = "{:+.4f}" if name == "difference" else "{:.4f}"
+        shown[name] = [style.format(value) for value in numbers[name]]
+    shown = shown.replace(["nan", "+nan"], "–")
+    return tabulate(shown, ["number", *numbers.columns[:-1], ""], "github", disable_numparse=True)
+
+
+def sentence(numbers: pd.DataFrame) -> str:
+    """Say in one sentence whether the committed run was reproduced."""
+    faults = numbers.loc[numbers["fault"] != "", "fault"]
+    if numbers.empty:
+        return "Nothing to compare: neither summary holds a number."
+    if len(faults):
+        named = ", ".join(f"{name} {fault}" for name, fault in faults.items())
+        return f"Not reproduced: of {len(numbers)} numbers {len(faults)}: {named}."
+    if (numbers["difference"] == 0).all():
+        return f"Reproduced: all {len(numbers)} numbers are those of the committed run."
+    return (
+        f"Reproduced: all {len(numbers)} numbers are those of the committed run, within the "
+        "tolerance for other machines. Commit this run before you experiment, so that "
+        "`dvc metrics diff` compares with the numbers of your own machine."
+    )
 
 
 if __name__ == "__main__":

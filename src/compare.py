@@ -4,9 +4,7 @@ Example:
     python src/compare.py --metrics_dir metrics --models pretrained finetuned --splits test
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli
 from cellular.base.files import check_new, whole, write_json
@@ -17,20 +15,17 @@ from cellular.scoring.summary import summary_of
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cli.add_models(parser, splits=["test", "valid"])
-    cli.add_seed(parser, "the resamples of the intervals")
-    parser.add_argument("--output", type=Path, help="gets all differences, as JSON")
-    parser.add_argument("--table", type=Path, help="gets what is printed, as Markdown")
-    parser.add_argument(
+    parser = cli.Parser(__doc__)
+    parser.models(splits="test valid")
+    parser.path("--output", help="gets all differences, as JSON")
+    parser.path("--table", help="gets what is printed, as Markdown")
+    parser.path(
         "--summary",
-        type=Path,
         help="gets the few numbers by which DVC compares runs, as JSON; needs train.json in "
         "metrics_dir, and the models pretrained and finetuned",
     )
-    cli.add_force(parser)
+    parser.seed("the resamples of the intervals")
+    parser.force()
     args = parser.parse_args(argv)
     for path in filter(None, (args.output, args.table, args.summary)):
         check_new(path, args.force)

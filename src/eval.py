@@ -5,9 +5,7 @@ Example:
         --output_dir experiments/mine/scores
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli, devices
 from cellular.base.files import write_json
@@ -38,40 +36,28 @@ def main(argv: Sequence[str] | None = None) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+def _parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.path(
         "--test_dir",
-        type=Path,
         nargs="+",
         required=True,
         help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>; several may be given",
     )
-    parser.add_argument("--model_path", type=Path, required=True, help="weights to score")
-    parser.add_argument(
-        "--output_dir",
-        type=Path,
-        required=True,
-        help="gets <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/",
-    )
-    parser.add_argument(
-        "--predictions_dir", type=Path, help="gets pred_<field>.png (default: output_dir/images)"
-    )
-    parser.add_argument(
-        "--overlays_dir", type=Path, help="gets the overlays (default: output_dir/overlays)"
-    )
-    parser.add_argument(
+    parser.path("--model_path", required=True, help="weights to score")
+    text = "gets <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/"
+    parser.path("--output_dir", required=True, help=text)
+    parser.path("--predictions_dir", help="gets pred_<field>.png (default: output_dir/images)")
+    parser.path("--overlays_dir", help="gets the overlays (default: output_dir/overlays)")
+    parser.path(
         "--summary",
-        type=Path,
         help="file of the summary of a run, which gets the numbers of this model alone: those of "
         "the other model belong to an earlier run, until compare.py writes both",
     )
-    cli.add_seed(parser, "the resamples of the intervals")
-    cli.add_parameters(parser, SegmentParams, Scoring)
-    cli.add_device(parser)
-    cli.add_force(parser)
+    parser.parameters(SegmentParams, Scoring)
+    parser.seed("the resamples of the intervals")
+    parser.device()
+    parser.force()
     return parser
 
 

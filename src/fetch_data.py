@@ -4,9 +4,7 @@ Example:
     python src/fetch_data.py --dataset sample --output_dir data/raw
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli
 from cellular.fetching.datasets import fetch_dataset
@@ -17,19 +15,12 @@ from cellular.fetching.sources import catalogue
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
     known = [f"  {name}: {source.what}" for name, source in catalogue().datasets.items()]
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(["data sets:", *known]),
-    )
-    parser.add_argument(
-        "--dataset", default="sample", help="name in the catalogue (default: sample)"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("data/raw"), help="(default: data/raw)"
-    )
-    cli.add_parameters(parser, DataParams)
-    cli.add_force(parser)
+    parser = cli.Parser(__doc__, epilog="\n".join(["data sets:", *known]))
+    text = "name in the catalogue (default: sample)"
+    parser.add_argument("--dataset", default="sample", help=text)
+    parser.path("--output_dir", help="folder to make", default="data/raw")
+    parser.parameters(DataParams)
+    parser.force()
     args = parser.parse_args(argv)
     data = cli.parameters(DataParams, args)
     counts = fetch_dataset(args.dataset, args.output_dir, data, force=args.force)

@@ -4,9 +4,7 @@ Example:
     python src/fetch_weights.py --model_type scellseg --output models/pretrained
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli
 from cellular.fetching.params import WeightsParams
@@ -15,18 +13,11 @@ from cellular.fetching.pretrained import fetch_weights
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cli.add_parameters(parser, WeightsParams)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("models/pretrained"),
-        help="(default: models/pretrained)",
-    )
-    cli.add_seed(parser, "random weights")
-    cli.add_force(parser)
+    parser = cli.Parser(__doc__)
+    parser.path("--output", help="file to make", default="models/pretrained")
+    parser.parameters(WeightsParams)
+    parser.seed("random weights")
+    parser.force()
     args = parser.parse_args(argv)
     model_type = cli.parameters(WeightsParams, args).model_type
     diameter = fetch_weights(model_type, args.output, seed=args.seed, force=args.force)

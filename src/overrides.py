@@ -4,7 +4,6 @@ Example:
     dvc exp run $(python src/overrides.py conf/quick.yaml)
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +15,8 @@ from parameters import Params
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the flags of a profile that is valid together with params.yaml."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("profile", type=Path, help="a file in conf/")
+    parser = cli.Parser(__doc__)
+    parser.path("profile", help="a file in conf/")
     args = parser.parse_args(argv)
     profile = load_profile(args.profile)
     validate(Params, overridden(Path("params.yaml"), profile, args.profile), str(args.profile))

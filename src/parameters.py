@@ -1,9 +1,10 @@
 """The whole of params.yaml, put together from the parameters of the stages."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cellular.base.params import Diameter, Int, Section, Text, read_params, validate
 from cellular.evaluating.params import EvalParams
@@ -11,12 +12,22 @@ from cellular.fetching.params import DataParams
 from cellular.preparing.params import PrepareParams
 from cellular.training.params import SavingParams, TrainParams
 
-# These names stand in the commands of dvc.yaml, where the shell would take some signs as its own.
-Word = Annotated[Text, Field(pattern=r"^[^\"'`$\\/\s-][^\"'`$\\/\n]*$")]
+
+def _plain(name: str) -> str:
+    # The name is part of commands in dvc.yaml, where the shell gives these signs a meaning.
+    if not re.fullmatch(r"""(?![\s-])[^"'`$/\\\n]+""", name):
+        raise ValueError(
+            "a name is expected that does not begin with a dash or a space, and has no quotes, "
+            "backticks, $, slashes or line breaks"
+        )
+    return name
+
+
+Name = Annotated[Text, AfterValidator(_plain)]
 
 
 class Diameters(Section):
-    """The cell diameter with which each model is scored, in pixels; None: that of the weights."""
+    """The cell diameter in pixels with which each model is scored; None: that of its weights."""
 
     pretrained: Diameter = 121.0
     finetuned: Diameter = None
@@ -25,8 +36,8 @@ class Diameters(Section):
 class Params(SavingParams):
     """The whole of params.yaml."""
 
-    dataset: Word
-    class_name: Word = "all"
+    dataset: Name
+    class_name: Name = "all"
     seed: Int = Field(0, ge=0, lt=2**31)
     data: DataParams = DataParams()
     prepare: PrepareParams

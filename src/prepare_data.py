@@ -4,9 +4,7 @@ Example:
     python src/prepare_data.py -i masks -c images -o prepared -v _valid -t _test
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli, devices
 from cellular.base.files import check_new
@@ -25,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.output_dir,
         args.corresponding_files_dir,
         params,
+        class_name=args.class_name,
         report_path=args.report,
         skip_unannotated=args.skip_unannotated,
         force=args.force,
@@ -48,46 +47,35 @@ def main(argv: Sequence[str] | None = None) -> str:
     return f"{args.output_dir}: {'; '.join(counts)}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        __doc__,
         epilog="Masks:  <input_path>/<field>/<class>/<any name>.png, one object a file,\n"
         "        or <input_path>/<field>.tif, one label map a field.\n"
         "Images: <corresponding_files_dir>/<field>.<png|jpg|tif>.\n"
         "Result: <output_dir>/<class>/<train|valid|test>/<field>_masks.<format> beside the image,\n"
         "        for each class and for 'all'.",
     )
-    parser.add_argument("-i", "--input_path", type=Path, required=True, help="folder of masks")
-    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="folder to make")
-    parser.add_argument(
-        "-c", "--corresponding_files_dir", type=Path, required=True, help="folder of images"
-    )
-    cli.add_parameters(
-        parser, PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e"
-    )
-    parser.add_argument(
+    parser.path("-i", "--input_path", required=True, help="folder of masks")
+    parser.path("-o", "--output_dir", required=True, help="folder to make")
+    parser.path("-c", "--corresponding_files_dir", required=True, help="folder of images")
+    parser.path(
         "--report",
-        type=Path,
         help="gets a JSON file with the number of cells in each split, and the cells that were "
         "dropped (default: in output_dir)",
     )
-    parser.add_argument(
-        "--skip_unannotated", action="store_true", help="leave out images that have no masks"
-    )
-    parser.add_argument(
+    text = "leave out images that have no masks"
+    parser.add_argument("--skip_unannotated", action="store_true", help=text)
+    parser.path(
         "--flows_dir",
-        type=Path,
         help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "
         "are computed once for all training runs",
     )
-    parser.add_argument(
-        "--class_name",
-        default=ALL,
-        help="class whose flows --flows_dir gets (default: all, every class but the excluded)",
-    )
-    cli.add_device(parser)
-    cli.add_force(parser)
+    text = "class whose flows --flows_dir gets (default: all, every class but the excluded)"
+    parser.add_argument("--class_name", default=ALL, help=text)
+    parser.parameters(PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e")
+    parser.device()
+    parser.force()
     return parser
 
 

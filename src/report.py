@@ -4,9 +4,7 @@ Example:
     python src/report.py --metrics_dir metrics --output metrics/report.html
 """
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cellular.base import cli
 from cellular.fetching.sources import sources_of
@@ -16,28 +14,13 @@ from parameters import load_params
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cli.add_models(parser, splits=["test", "valid", "train"])
-    parser.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
-        help="the parameters of the run, which the page lists (default: params.yaml)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("metrics/report.html"),
-        help="(default: metrics/report.html)",
-    )
-    parser.add_argument(
-        "--example",
-        type=Path,
-        help="gets a copy of one picture: the worst field of the first split",
-    )
-    cli.add_force(parser)
+    parser = cli.Parser(__doc__)
+    parser.models(splits="test valid train")
+    text = "the parameters of the run, which the page lists"
+    parser.path("--params", help=text, default="params.yaml")
+    parser.path("--output", help="the page to write", default="metrics/report.html")
+    parser.path("--example", help="gets a copy of the picture of the first split's worst field")
+    parser.force()
     args = parser.parse_args(argv)
     params = load_params(args.params)
     page = write_report(

@@ -1,6 +1,5 @@
 """Run the paper's experiments, published weights and fine-tuned, on all splits: one table."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,24 +11,22 @@ from parameters import Params
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run what is not finished and return the table."""
-    parser = argparse.ArgumentParser(prog="run_experiments.sh", description=__doc__)
-    parser.add_argument(
-        "masks", type=Path, nargs="?",
+    parser = cli.Parser(__doc__, prog="run_experiments.sh")
+    parser.path(
+        "masks",
+        nargs="?",
         help="your own folder of masks, or of images and masks (default: the tracked data set)",
-    )  # fmt: skip
+    )
+    text = "gets paper_table.md, .csv and .json (default: experiments/<profile>)"
+    parser.path("output", nargs="?", help=text)
     parser.add_argument(
-        "output", type=Path, nargs="?",
-        help="gets paper_table.md, .csv and .json (default: experiments/<profile>)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--profile", default="paper",
+        "--profile",
+        default="paper",
         help="overrides of params.yaml in conf/: paper (a GPU, hours), sample (minutes), quick "
         "(default: paper)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--weights", nargs="+", default=[], metavar="NAME",
-        help="to start from (default: cyto cyto2; on the sample scellseg scratch)",
-    )  # fmt: skip
+    )
+    text = "to start from (default: cyto cyto2; on the sample scellseg scratch)"
+    parser.add_argument("--weights", nargs="+", default=[], metavar="NAME", help=text)
     args = parser.parse_args(argv)
     output = args.output or Path("experiments") / args.profile
     rows = run_grid(ROOT, args.profile, output, Params, weights=args.weights, data=args.masks)

@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 
 from cellular.base import cli, devices
-from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP, validate
+from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP
 from cellular.imaging.fields import load_pairs
 from cellular.imaging.trainingset import check_source
 from cellular.network import weights
-from cellular.preparing.params import PrepareParams
 from cellular.training.finetuning import Outputs, fine_tune
 from cellular.training.params import SavingParams, TrainParams
 
@@ -44,64 +43,47 @@ def main(argv: Sequence[str] | None = None) -> str:
             device=device,
         )
     return (
-        f"{outputs.model}: weights of epoch {summary['kept_epoch']}; {summary['epochs']} epochs "
-        f"trained, lowest validation loss {summary['best_valid_loss']:.4f} in epoch "
-        f"{summary['best_epoch']}"
+        f"{outputs.model}: weights of epoch {summary['kept_epoch']}; stopped after epoch "
+        f"{summary['epochs']} ({summary['stopped']}); lowest validation loss "
+        f"{summary['best_valid_loss']:.4f} in epoch {summary['best_epoch']}"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        __doc__,
         epilog="The weights open in Cellpose's GUI and in CellposeModel(pretrained_model=...).\n"
         "A run that was stopped or killed resumes where its state was last saved, when the same\n"
         "command is given again. Several GPUs or machines:\n"
         "    fabric run --strategy ddp --devices N src/train.py -- --train_dir ...",
     )
-    parser.add_argument("--train_dir", type=Path, required=True, help="prepared folder to train on")
-    parser.add_argument(
-        "--valid_dir", type=Path, required=True, help="prepared folder to validate on"
-    )
-    parser.add_argument(
-        "--weights", type=Path, help="weights file to start from, in place of --model_type"
-    )
-    parser.add_argument(
-        "--experiment_name", help="names the weights; not needed with --output_model"
-    )
-    parser.add_argument(
-        "--experiments_dir", type=Path, default=Path("experiments"), help="(default: ./experiments)"
-    )
-    parser.add_argument(
-        "--output_model",
-        type=Path,
-        help="weights to write (default: <experiments_dir>/<name>/models/<name>)",
-    )
-    parser.add_argument(
-        "--last_model",
-        type=Path,
-        help="gets the weights of the last step (default: <output_model>_last)",
-    )
-    parser.add_argument(
-        "--metrics_dir",
-        type=Path,
-        help="gets train.csv and train.json (default: <experiments_dir>/<name>)",
-    )
-    parser.add_argument(
+    parser.path("--train_dir", required=True, help="prepared folder to train on")
+    parser.path("--valid_dir", required=True, help="prepared folder to validate on")
+    parser.path("--weights", help="weights file to start from, in place of --model_type")
+    text = "names the weights; not needed with --output_model"
+    parser.add_argument("--experiment_name", help=text)
+    parser.path("--experiments_dir", help="holds the experiments", default="experiments")
+    text = "weights to write (default: <experiments_dir>/<name>/models/<name>)"
+    parser.path("--output_model", help=text)
+    text = "gets the weights of the last step (default: <output_model>_last)"
+    parser.path("--last_model", help=text)
+    text = "gets train.csv and train.json (default: <experiments_dir>/<name>)"
+    parser.path("--metrics_dir", help=text)
+    parser.path(
         "--flows_dir",
-        type=Path,
         help="flows that prepare_data.py --flows_dir wrote for the same folders (default: they are "
         "computed for this run)",
     )
-    parser.add_argument(
-        "--cell_diameter",
-        help=f"{CELL_DIAMETER_HELP}; only without --flows_dir (default: none)",
-    )
-    parser.add_argument("--gamma", help=f"{GAMMA_HELP}; only without --flows_dir (default: 1)")
-    cli.add_parameters(parser, TrainParams, SavingParams)
-    cli.add_seed(parser, "the crops and random weights")
-    cli.add_device(parser)
-    cli.add_force(parser)
+    for name, text, default in (
+        ("cell_diameter", CELL_DIAMETER_HELP, "none"),
+        ("gamma", GAMMA_HELP, "1"),
+    ):
+        text = f"{text}. Only without --flows_dir (default: {default})"
+        parser.add_argument(f"--{name}", metavar="NUMBER", default=argparse.SUPPRESS, help=text)
+    parser.parameters(TrainParams, SavingParams)
+    parser.seed("the crops and random weights")
+    parser.device()
+    parser.force()
     return parser
 
 
@@ -121,27 +103,23 @@ def _training_sets(
 ) -> Iterator[tuple[Path, Path]]:
     """Give the folders of flows to train and to validate on; compute them if there are none."""
     prepared = {"train": args.train_dir, "valid": args.valid_dir}
-    given = {
-        name: getattr(args, name)
-        for name in ("cell_diameter", "gamma")
-        if getattr(args, name) is not None
-    }
     if args.flows_dir is not None:
-        if given:
+        if {"cell_diameter", "gamma"} & vars(args).keys():
             parser.error("--flows_dir holds finished flows; leave out --cell_diameter and --gamma")
         for name, folder in prepared.items():
             check_source(args.flows_dir / name, load_pairs(folder))
         yield args.flows_dir / "train", args.flows_dir / "valid"
         return
     from cellular.preparing.flows import write_sets  # takes seconds to import
+    from cellular.preparing.params import PrepareParams
 
-    seen = validate(PrepareParams, given, "command line")
+    prepare = cli.parameters(PrepareParams, args)
     with tempfile.TemporaryDirectory() as folder:
         write_sets(
             prepared,
             Path(folder),
-            cell_diameter=seen.cell_diameter,
-            gamma=seen.gamma,
+            cell_diameter=prepare.cell_diameter,
+            gamma=prepare.gamma,
             device=device,
         )
         yield Path(folder) / "train", Path(folder) / "valid"

@@ -1,143 +1,160 @@
-"""params.yaml is validated as a whole; the scripts' flags are the same parameters."""
-
-import argparse
+"""params.yaml is checked as a whole, before the pipeline runs anything."""
 
 import pytest
 import yaml
 from helpers.annotations import ROOT
 
-from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.base.params import (
-    Params,
-    PrepareParams,
-    SegmentParams,
-    TrainParams,
-    load_params,
-    validate,
-)
+from cellular.base.params import validate
+from cellular.training.params import TrainParams
+from parameters import Params, load_params
 
 
 @pytest.fixture
-def changed(tmp_path):
-    """Write the real params.yaml with one value changed, and load it."""
+def write(tmp_path):
+    """Write the real params.yaml with some values changed, and return its path."""
 
-    def change(dotted, value):
+    def write(changes):
         content = yaml.safe_load((ROOT / "params.yaml").read_text())
-        *sections, name = dotted.split(".")
-        place = content
-        for section in sections:
-            place = place[section]
-        place[name] = value
+        for dotted, value in changes.items():
+            *sections, name = dotted.split(".")
+            place = content
+            for section in sections:
+                place = place[section]
+            place[name] = value
         path = tmp_path / "params.yaml"
         path.write_text(yaml.safe_dump(content))
-        return load_params(path)
+        return path
 
-    return change
+    return write
+
+
+@pytest.fixture
+def check(write, run_script, tmp_path):
+    """Run check_params.py on params.yaml with some values changed."""
+
+    def check(**changes):
+        path = write({name.replace("__", "."): value for name, value in changes.items()})
+        output = tmp_path / "checked.txt"
+        code, out, err = run_script("check_params", path, "--output", output)
+        assert output.exists() == (code == 0) and bool(out) == (code == 0)
+        return code, out, err
+
+    return check
 
 
 def test_the_committed_parameters_are_valid_and_complete():
     params = load_params(ROOT / "params.yaml")
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section in ("prepare", "train", "eval"):
+    for section in ("data", "prepare", "train", "diameter", "eval"):
         assert content[section].keys() == set(type(getattr(params, section)).model_fields)
     assert content.keys() == set(Params.model_fields)
 
 
-def test_numbers_that_yaml_reads_as_words_are_numbers(changed):
-    # `dvc exp run -S train.weight_decay=1e-5` writes 1e-05, which YAML 1.1 takes for a word.
+def test_numbers_that_yaml_reads_as_text_are_numbers(write):
+    # `dvc exp run -S train.weight_decay=1e-5` writes 1e-05, which is text to YAML 1.1.
     assert yaml.safe_load("1e-05") == "1e-05"
-    assert changed("train.weight_decay", "1e-05").train.weight_decay == 1e-5
+    assert load_params(write({"train.weight_decay": "1e-05"})).train.weight_decay == 1e-5
+
+
+def test_text_that_yaml_reads_as_a_number_is_text(write):
+    params = load_params(write({"prepare.val_pattern": 4, "prepare.exclude": [7], "dataset": 12}))
+    assert (params.prepare.val_pattern, params.prepare.exclude) == ("4", ["7"])
+    assert params.dataset == "12"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("train.learning_rte", 1, r"train\.learning_rte: no such parameter; known here: .*rate"),
-        ("datset", "x", "datset: no such parameter"),
+        ("datset", "x", "datset: no such parameter; known here: .*dataset"),
         ("train.n_epochs", "many", r"train\.n_epochs: .*integer.*found 'many'"),
         ("train.n_epochs", 0, "greater than or equal to 1"),
-        ("train.n_epochs", True, "true is no number"),
+        ("train.n_epochs", True, "true is not a number"),
         ("train.use_sgd", "maybe", "valid boolean"),
         ("train.learning_rate", float("inf"), "finite"),
         ("train.learning_rate", 0.2, "AdamW with learning_rate 0.2 diverges"),
         ("train.crop_size", 100, "multiple of 16"),
-        ("train.channels", [0, 4], "less than or equal to 3"),
+        ("train.channels", [0, 4], r"train\.channels: .*less than or equal to 3 \(found 4\)"),
         ("train.channels", [0], "at least 2 items"),
-        ("prepare.formats", ["jpg"], "'png' or 'tif'"),
-        ("eval.diameter", {"pretrained": -1, "finetuned": None}, "greater than 0"),
+        ("train.schedule", "constant", "'cellpose', 'cosine' or 'one-cycle'"),
+        ("train", 5, r"train: expected a section with names and values \(found 5\)"),
+        ("prepare.formats", ["jpg"], r"prepare\.formats: .*'png' or 'tif' \(found 'jpg'\)"),
+        ("diameter.pretrained", -1, "greater than 0"),
+        ("class_name", "", "at least 1 character"),
         ("seed", -1, "greater than or equal to 0"),
+        ("save_every", 0, "greater than or equal to 1"),
     ],
 )
-def test_what_cannot_be_meant_is_one_clear_error(changed, name, value, told):
-    with pytest.raises(InputError, match=told):
-        changed(name, value)
+def test_a_wrong_value_is_one_clear_error(write, name, value, message):
+    path = write({name: value})
+    with pytest.raises(InputError, match=message) as error:
+        load_params(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_reported_at_once():
     with pytest.raises(InputError, match="2 faults") as error:
         validate(TrainParams, {"n_epochs": 0, "epochs": 1}, "x.yaml")
     assert "n_epochs" in str(error.value) and "epochs: no such" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["train: [", "- 1", "''"])
-def test_a_file_that_is_no_yaml_of_ours_is_told(tmp_path, text):
+def test_a_file_that_is_not_a_params_yaml_is_named(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml"):
         load_params(tmp_path / "params.yaml")
 
 
-def parse(model, *arguments):
-    parser = argparse.ArgumentParser()
-    cli.add_parameters(parser, model)
-    return cli.parameters(model, parser.parse_args(arguments))
+def test_defaults_of_the_scripts_are_those_of_the_paper():
+    from cellular.preparing.params import PrepareParams
 
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((), True),
-        (("--use_sgd",), True),
-        (("--use_sgd", "true"), True),
-        (("--use_sgd", "false"), False),
-        (("--use_sgd", "False"), False),
-        (("--no-use_sgd",), False),
-    ],
-)
-def test_use_sgd_false_is_false(arguments, expected):
-    rate = ("--learning_rate", "1e-3")
-    assert parse(TrainParams, *rate, *arguments).use_sgd is expected
-
-
-def test_flags_of_lists_and_of_none():
-    assert parse(PrepareParams, "--formats", "png", "tif").formats == ["png", "tif"]
-    assert parse(SegmentParams, "--diameter", "None").diameter is None
-    assert parse(SegmentParams, "--diameter", "12.5").diameter == 12.5
-
-
-def test_defaults_are_those_of_the_paper():
-    recipe = parse(TrainParams)
+    recipe = TrainParams()
     assert (recipe.n_epochs, recipe.learning_rate, recipe.weight_decay) == (500, 0.2, 1e-5)
     assert (recipe.batch_size, recipe.use_sgd, recipe.rescale) == (8, True, True)
     assert (recipe.channels, recipe.crop_size, recipe.schedule) == ([0, 0], 224, "cellpose")
-    splits = parse(PrepareParams)
-    assert (splits.val_pattern, splits.test_pattern, splits.formats) == (
-        "ST_I06",
-        "ST_C03",
-        ["png"],
-    )
+    splits = PrepareParams()
+    assert (splits.val_pattern, splits.test_pattern) == ("ST_I06", "ST_C03")
+    assert splits.formats == ["png"]
 
 
-@pytest.mark.parametrize("script", ["fetch_data", "fetch_weights", "prepare_data", "train", "eval"])
-def test_help_tells_every_flag(run_script, script):
-    code, out, _ = run_script(script, "--help")
-    assert not code and out.startswith("usage:")
-    assert "--force" in out
+def test_check_params_accepts_the_committed_parameters(check):
+    code, out, err = check()
+    assert (code, err) == (0, "") and out.endswith("every parameter has a valid value\n")
 
 
-def test_misspelt_parameters_stop_a_stage_that_dvc_runs(run_script, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("dataset: sample\nsede: 1\n")
-    monkeypatch.setenv("DVC_STAGE", "fetch_weights")
-    code, _, err = run_script("fetch_weights", "--model_type", "scratch", "--output", "x")
-    assert code == 2 and "sede: no such parameter" in err and not (tmp_path / "x").exists()
+def test_check_params_names_a_wrong_value_in_one_line(check):
+    code, _, err = check(train__n_epochs="many")
+    assert code == 2 and err.count("\n") == 1
+    assert err.startswith("error: ") and "train.n_epochs" in err and "found 'many'" in err
+
+
+def test_check_params_names_every_wrong_value(check):
+    code, _, err = check(seed=-1, prepare__formats=["jpg", "bmp"], eval__overlay=3)
+    assert code == 2 and "params.yaml: 4 faults\n" in err
+    assert "prepare.formats: Input should be 'png' or 'tif' (found 'jpg')" in err
+    assert "prepare.formats: Input should be 'png' or 'tif' (found 'bmp')" in err
+    assert "seed: " in err and "eval.overlay: no such parameter" in err
+
+
+@pytest.mark.parametrize("name", ["dead cells", "Unidentified", "fed+unfed", "2", "Zellen, große"])
+def test_class_names_with_spaces_and_other_signs_are_accepted(check, name):
+    assert check(class_name=name)[0] == 0
+
+
+@pytest.mark.parametrize("parameter", ["dataset", "class_name"])
+@pytest.mark.parametrize(
+    "name",
+    ['a"b', "it's", "$HOME", "a`ls`", "a/b", "a\\b", "-all", " all", "all\n", "a\nb"],
+)
+def test_names_that_the_shell_could_misread_are_refused(check, parameter, name):
+    code, _, err = check(**{parameter: name})
+    assert code == 2 and err.startswith("error: ") and err.count("\n") == 1
+    assert f"{parameter}: a name is expected that does not begin with a dash or a space" in err
+    assert "has no quotes, backticks, $, slashes or line breaks" in err
+    assert f"(found {name!r})" in err
+
+
+def test_check_params_says_that_a_file_is_missing(run_script, tmp_path):
+    code, out, err = run_script("check_params", tmp_path / "params.yaml")
+    assert (code, out) == (2, "") and "params.yaml does not exist" in err

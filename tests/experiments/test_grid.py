@@ -1,4 +1,4 @@
-"""run_experiments.sh: every run of the grid once, one table, whatever is killed on the way."""
+"""run_experiments.sh: each experiment of the grid runs once, whatever is killed, for one table."""
 
 import csv
 import json
@@ -15,17 +15,17 @@ from cellular.experiments.grid import _fingerprint
 
 @pytest.fixture
 def repository(tmp_path):
-    """A copy whose quick profile is so small that a run takes seconds."""
-    made = Repository(tmp_path / "repository")
-    profile = made.folder / "conf" / "quick.yaml"
+    """A copy of the repository whose quick profile is so small that a run takes seconds."""
+    copy = Repository(tmp_path / "repository")
+    profile = copy.folder / "conf" / "quick.yaml"
     text = profile.read_text().replace("Timepoint_004", "ST_I06").replace("Timepoint_005", "ST_C03")
     profile.write_text(text.replace("n_epochs: 2", "n_epochs: 1\n  crop_size: 64"))
-    made.commit("small")
-    return made
+    copy.commit("small")
+    return copy
 
 
 @pytest.mark.slow
-def test_a_killed_grid_goes_on_and_does_nothing_twice(repository, annotations, tmp_path):
+def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotations, tmp_path):
     annotations.three_splits()
     command = [
         *("sh", "run_experiments.sh", str(annotations.masks), str(tmp_path / "results")),
@@ -34,9 +34,14 @@ def test_a_killed_grid_goes_on_and_does_nothing_twice(repository, annotations, t
 
     def start():
         return subprocess.Popen(
-            command, cwd=repository.folder, env=environment(), start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            command,
+            cwd=repository.folder,
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def finished():
         return repository.git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)")
@@ -81,7 +86,7 @@ def test_a_killed_grid_goes_on_and_does_nothing_twice(repository, annotations, t
     assert not repository.git("status", "--porcelain")
 
 
-def test_data_that_changed_are_other_experiments(tmp_path):
+def test_other_files_in_the_data_folder_are_another_experiment(tmp_path):
     (tmp_path / "x.png").write_bytes(b"1")
     first = _fingerprint(tmp_path)
     assert _fingerprint(tmp_path) == first
@@ -89,13 +94,16 @@ def test_data_that_changed_are_other_experiments(tmp_path):
     assert _fingerprint(tmp_path) != first
 
 
-def test_what_cannot_be_run_is_told_before_anything_is(repository, tmp_path):
-    for arguments, told in (
+def test_wrong_arguments_are_refused_before_anything_runs(repository, tmp_path):
+    for arguments, message in (
         (["--profile", "moon"], "no such profile"),
         ([str(tmp_path / "nowhere")], "no such folder of masks"),
     ):
         done = subprocess.run(
             ["sh", "run_experiments.sh", *arguments],
-            cwd=repository.folder, env=environment(), capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
+            cwd=repository.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Profiles are overrides of params.yaml, validated with it, and flags that DVC understands."""
+"""Profiles override params.yaml, are validated with it, and become flags that DVC understands."""
 
 import shlex
 
@@ -7,24 +7,30 @@ import yaml
 from helpers.annotations import ROOT
 
 from cellular.base.errors import InputError
+from cellular.base.params import validate
 from cellular.experiments.profiles import flags, load_profile, overridden
 from cellular.training.loop import REFERENCE
+from parameters import Params
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
 
 
+def params_with(path):
+    """Return params.yaml with the profile at `path` in it, validated."""
+    return validate(Params, overridden(ROOT / "params.yaml", load_profile(path), path), str(path))
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_committed_profiles_are_valid(name):
-    path = ROOT / "conf" / f"{name}.yaml"
-    assert overridden(ROOT / "params.yaml", load_profile(path), name)
+    assert params_with(ROOT / "conf" / f"{name}.yaml")
 
 
 def test_the_papers_profile_is_the_papers_recipe():
-    params = overridden(ROOT / "params.yaml", load_profile(ROOT / "conf" / "paper.yaml"), "paper")
+    params = params_with(ROOT / "conf" / "paper.yaml")
     recipe = params.train
     assert (recipe.n_epochs, recipe.learning_rate, recipe.weight_decay) == (500, 0.2, 1e-5)
     assert (recipe.batch_size, recipe.use_sgd, recipe.rescale) == (8, True, True)
-    assert recipe.channels == [0, 0] and params.eval.diameter.pretrained == 121
+    assert recipe.channels == [0, 0] and params.diameter.pretrained == 121
     assert (params.prepare.val_pattern, params.prepare.test_pattern) == ("ST_I06", "ST_C03")
     assert params.prepare.cell_diameter is None and params.prepare.gamma == 1
     assert {name: getattr(recipe, name) for name in REFERENCE} == REFERENCE  # Cellpose's loop
@@ -33,27 +39,28 @@ def test_the_papers_profile_is_the_papers_recipe():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"train": {"n_epoch": 3}}, "n_epoch: no such parameter"),
         ({"train": {"n_epochs": -3}}, "greater than or equal to 1"),
-        ({"dataset": {"name": "x"}}, "dataset is no section"),
+        ({"dataset": {"name": "x"}}, "dataset is a value, not a section"),
+        ({"train": "fast"}, "train: expected a section"),
         ("text", "expected names"),
     ],
 )
-def test_what_is_no_profile_is_told(tmp_path, content, told):
+def test_a_profile_that_is_not_valid_is_named_in_the_error(tmp_path, content, message):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=told):
-        overridden(ROOT / "params.yaml", load_profile(path), str(path))
+    with pytest.raises(InputError, match=rf"mine\.yaml: .*{message}"):
+        params_with(path)
 
 
-def test_a_profile_that_is_not_there_is_told():
+def test_a_profile_that_does_not_exist_gets_a_list_of_those_that_do():
     with pytest.raises(InputError, match=r"no such profile; there are: paper, quick, sample"):
         load_profile(ROOT / "conf" / "moon.yaml")
 
 
-def test_flags_are_for_the_shell_and_for_dvc(run_script, monkeypatch):
+def test_overrides_prints_flags_for_the_shell_and_for_dvc(run_script, monkeypatch):
     monkeypatch.chdir(ROOT)
     code, out, _ = run_script("overrides", "conf/quick.yaml")
     assert code == 0
@@ -61,7 +68,14 @@ def test_flags_are_for_the_shell_and_for_dvc(run_script, monkeypatch):
     assert words[:2] == ["-S", "dataset=sample"] and "train.n_epochs=2" in words
 
 
-def test_values_are_written_as_hydra_reads_them():
+def test_overrides_refuses_a_wrong_value(run_script, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "mine.yaml").write_text("train: {n_epochs: 0}\n")
+    code, out, err = run_script("overrides", tmp_path / "mine.yaml")
+    assert (code, out) == (2, "") and "mine.yaml: train.n_epochs: " in err
+
+
+def test_hydra_reads_the_flags_as_the_same_values():
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     values = {"a": None, "b": True, "c": 1e-5, "d": [0, 0], "e": "/my folder/x=y,z", "f": ["png"]}

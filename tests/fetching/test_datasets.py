@@ -17,14 +17,15 @@ from helpers.annotations import ROOT, coloured, disc, write_png
 from helpers.server import serving
 
 from cellular.base.errors import InputError
-from cellular.base.params import DataParams, PrepareParams
 from cellular.fetching import datasets
 from cellular.fetching.datasets import fetch_dataset
 from cellular.fetching.local import recognise
+from cellular.fetching.params import DataParams
 from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_image, read_labels
 from cellular.network import weights
+from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import process_masks
 
 TRAIN, VALID, TEST, OTHER = (
@@ -260,7 +261,7 @@ def nothing_known(folder):
 def two_layouts(folder):
     as_cellpose(folder, "x", IMAGES["grey.png"], ".png")
     as_seg(folder, "x", IMAGES["grey.png"], ".png")
-    return r"several layouts \(cellpose, seg\)"
+    return r"files in several layouts \(cellpose, seg\)"
 
 
 class Evil:
@@ -279,7 +280,7 @@ def cut_seg(folder):
     as_seg(folder, "x", IMAGES["grey.png"], ".png")
     path = folder / "x_seg.npy"
     path.write_bytes(path.read_bytes()[:-1000])
-    return r"x_seg\.npy: no masks of Cellpose's GUI can be read"
+    return r"x_seg\.npy: the masks of Cellpose's GUI cannot be read"
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,19 @@ def test_one_cell_is_no_binary_mask(tmp_path):
 def test_local_needs_a_path(tmp_path):
     with pytest.raises(InputError, match=r"needs data\.path"):
         fetch_dataset("local", tmp_path / "raw")
+
+
+def test_a_relative_path_starts_at_the_root_of_the_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    local = DataParams(path="mine")
+    with pytest.raises(InputError) as error:
+        fetch_dataset("local", tmp_path / "raw", local)
+    assert f"data.path 'mine': there is no folder {tmp_path}/repository/mine" in str(error.value)
+    assert "a relative path starts at the repository's root" in str(error.value)
+    as_cellpose(tmp_path / "repository" / "mine", "x", IMAGES["grey.png"], ".png")
+    assert fetch_dataset("local", tmp_path / "raw", local) == {"images": 1, "masks": 1}
+    with pytest.raises(InputError, match="would be lost"):
+        fetch_dataset("local", tmp_path / "repository", local, force=True)
 
 
 @pytest.mark.slow

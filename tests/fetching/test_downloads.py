@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from helpers.annotations import ROOT
 from helpers.server import serving
 
 from cellular.base.errors import InputError
-from cellular.fetching.downloads import USER_AGENT, fetch
+from cellular.fetching.archives import fetch_members
+from cellular.fetching.datasets import fetch_dataset
+from cellular.fetching.downloads import USER_AGENT, fetch, reaching, session
+from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.remotes import PREFIX, resolve
 from cellular.fetching.sources import SourceFile, catalogue
 
@@ -79,7 +83,7 @@ def test_without_ranges_it_starts_again(site):
 
 def test_a_file_that_changed_between_two_parts_is_fetched_anew(site, cache):
     site.faults = ["reset"] * 5
-    with pytest.raises(InputError, match="broke 5 times"):
+    with pytest.raises(InputError, match=r"broke 5 times"):
         fetch("x", source(site))
     assert list(cache.glob("*.part"))
     site.etag = '"v2"'
@@ -88,7 +92,7 @@ def test_a_file_that_changed_between_two_parts_is_fetched_anew(site, cache):
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("403", "403 .*refuses"), ("404", "404 .*not there any more"), ("html", "a web page came")],
+    [("403", "403 .*refuses"), ("404", "404 .*no longer there"), ("html", "sent a web page")],
 )
 def test_what_waiting_does_not_mend_ends_at_once(site, cache, fault, told):
     site.faults = [fault]
@@ -135,11 +139,83 @@ def test_an_index_that_is_not_there_is_told(monkeypatch):
         fetch("x", packaged)
 
 
+@pytest.fixture
+def no_requests(monkeypatch):
+    """Fail at any request, so that a test proves that none is made."""
+
+    def send(*args, **kwargs):
+        pytest.fail("a request was made")
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_a_remote_whose_host_is_not_found_fails_at_once(no_requests, tmp_path, monkeypatch):
+    folder = repository_with(tmp_path / "repository", cellpose="https://models.invalid/models")
+    monkeypatch.setenv("DVC_ROOT", str(folder))
+    with pytest.raises(InputError) as error:
+        pretrained_state("cyto2")
+    told = str(error.value)
+    assert "the host models.invalid was not found, so cyto2 is not fetched" in told
+    assert "dvc remote modify --local cellpose url <address or folder>" in told
+    assert "train.model_type" in told and "--weights of run_experiments.sh" in told
+    assert "kept" not in told and "PIP_INDEX_URL" not in told
+
+
+def test_a_package_index_whose_host_is_not_found_fails_at_once(no_requests, monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.invalid/simple")
+    with pytest.raises(InputError) as error:
+        fetch_dataset("sample", tmp_path / "raw")
+    told = str(error.value)
+    assert "the host index.invalid was not found, so pixasonics is not fetched" in told
+    assert "PIP_INDEX_URL" in told and "secret" not in told
+    assert "weights" not in told and "kept" not in told
+
+
+def test_the_host_of_a_large_archive_is_looked_up_too(no_requests, tmp_path, monkeypatch):
+    source = catalogue().files["cellular-images"]
+    url = "https://archive.invalid/images.zip"
+    with (
+        pytest.raises(InputError, match=r"archive\.invalid was not found.*--local zenodo url"),
+        reaching(url, "cellular-images", source),
+        session() as http,
+    ):
+        fetch_members(http, url, ["a"], tmp_path)
+
+
+def test_behind_a_proxy_host_names_are_left_to_the_proxy(monkeypatch, site):
+    address = "http://files.invalid/file.bin"
+    site.files[address] = CONTENT  # a proxy is asked for the whole address
+    monkeypatch.setenv("http_proxy", site.root)
+    assert fetch("x", source(site, url=address)).read_bytes() == CONTENT
+    monkeypatch.setenv("http_proxy", "proxy.invalid:3128")
+    with pytest.raises(InputError, match=r"the host proxy\.invalid was not found"):
+        fetch("y", source(site, url="http://files.invalid/other.bin"))
+
+
+def test_only_what_was_received_is_said_to_be_kept(site, cache, monkeypatch):
+    monkeypatch.setattr("cellular.fetching.downloads.RETRIES", 0)
+    nowhere = source(site, url="http://127.0.0.1:9/file.bin")
+    with pytest.raises(InputError, match="cannot be reached") as error:
+        fetch("x", nowhere)
+    assert "kept" not in str(error.value)
+    site.faults = ["reset"] * 5
+    with pytest.raises(InputError, match=r"broke 5 times .* is kept, run again to continue"):
+        fetch("x", source(site))
+    (part,) = cache.glob("*.part")
+    part.unlink()
+    site.faults = ["nothing"] * 5  # headers, then not one byte
+    with pytest.raises(InputError, match=r"broke 5 times .*; run again later"):
+        fetch("x", source(site))
+
+
 @pytest.mark.slow
 def test_a_killed_download_goes_on(site, cache):
     program = (
         "import sys, time; sys.path.insert(0, 'src')\n"
-        "from cellular import downloads\n"
+        "from cellular.fetching import downloads\n"
         "from cellular.fetching.sources import SourceFile\n"
         "downloads.CHUNK = 1 << 16\n"
         "hold = downloads.tqdm.update\n"

@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cellular.preparing.objects import CellObject
+
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 96
 
@@ -25,6 +27,13 @@ def write_png(path: Path, image: np.ndarray) -> Path:
 def coloured(mask: np.ndarray, colour: tuple[int, int, int] = (0, 0, 7)) -> np.ndarray:
     """Return a mask as the data set's own colour PNGs have it."""
     return mask[..., None] * np.array(colour, np.uint8)
+
+
+def on_frame(item: CellObject) -> np.ndarray:
+    """Return an object's mask on its full frame, (H, W) bool."""
+    mask = np.zeros(item.frame, bool)
+    mask[item.place] = item.mask
+    return mask
 
 
 class Annotations:

@@ -1,7 +1,7 @@
-"""Batch normalisation over several processes on the CPU, which PyTorch has for GPUs only.
+"""Batch normalisation over several processes on CPUs, which PyTorch has for GPUs only.
 
-Without it two processes with 8 crops each would not do what one does with 16: each would normalise
-by its own 8.
+Without it, each of two processes would normalise by its own 8 crops, and the two together would not
+do the same as one process with 16.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; each one's gradient is the sum of all gradients."""
+    """The sum of a tensor over all processes; its gradient is the sum of all their gradients."""
 
     @staticmethod
     def forward(ctx, x: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 
 
 def synchronised(module: nn.Module) -> nn.Module:
-    """Return the module with every `BatchNorm2d` in it exchanged, for training on CPUs."""
+    """Return the module with every `BatchNorm2d` in it replaced, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)

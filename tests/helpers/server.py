@@ -74,8 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         self.end_headers()
-        if fault == "reset":
-            body = body[: len(body) // 2]
+        if fault in ("reset", "nothing"):
+            body = body[: len(body) // 2] if fault == "reset" else b""
             self.close_connection = True
         done = 0
         try:

@@ -1,4 +1,4 @@
-"""Fields of the training set that were never on the disk."""
+"""Training fields that are in memory only."""
 
 import numpy as np
 
@@ -7,9 +7,14 @@ from cellular.preparing.flows import annotated, flows_of
 
 
 def in_memory(name: str, image: np.ndarray, labels: np.ndarray, channels=(0, 0)) -> TrainingField:
-    """Return a field of the training set that was never on the disk, with exact flows."""
+    """Return a training field with exact flows, made from an image and its label map."""
     field = annotated(image, labels)
     return make_field(
-        name, field.image, flows_of(field.labels), percentiles(field.image), channels,
-        cells=field.cells, diameter=field.diameter,
-    )  # fmt: skip
+        name,
+        field.image,
+        flows_of(field.labels),
+        percentiles(field.image),
+        channels,
+        cells=field.cells,
+        diameter=field.diameter,
+    )

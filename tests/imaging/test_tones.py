@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cellular.imaging.tones import correct, limits
@@ -19,12 +19,16 @@ def test_by_eye():
 
 
 @given(
-    st.integers(0, 1000), st.integers(1, 4), st.floats(0.2, 3), st.floats(0.5, 200),
+    st.integers(0, 1000),
+    st.integers(1, 4),
+    st.floats(0.2, 3),
+    st.floats(0.5, 200),
     st.floats(-500, 500),
-)  # fmt: skip
+)
 def test_it_does_not_depend_on_gain_or_offset_and_keeps_the_order(
     seed, channels, gamma, gain, offset
 ):
+    assume(gamma != 1)  # which leaves the image as it is, gain and offset included
     image = np.random.default_rng(seed).integers(0, 255, (12, 9, channels)).astype(np.float32)
     corrected = correct(image, gamma)
     assert corrected.shape == image.shape and corrected.dtype == np.float32

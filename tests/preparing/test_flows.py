@@ -7,6 +7,7 @@ import pytest
 from cellpose.dynamics import labels_to_flows
 from cellpose.transforms import convert_image, normalize_img
 from cellpose.utils import diameters
+from helpers.annotations import disc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,19 +127,35 @@ def test_broken_folders_of_flows_are_told(pieces, tmp_path):
         open_fields(tmp_path, [0, 0])
 
 
-def test_prepare_writes_flows_of_every_class(annotations, run_script):
+@pytest.mark.parametrize("class_name", ["all", "fed"])
+def test_prepare_writes_flows_of_one_class(annotations, run_script, class_name):
     annotations.three_splits()
     flows = annotations.folder / "flows"
     arguments = (
         *("-i", annotations.masks, "-c", annotations.images, "-o", annotations.out),
-        *("--flows_dir", flows, "--cell_diameter", 30),
+        *("--flows_dir", flows, "--class_name", class_name, "--cell_diameter", 30),
     )
     code, _, err = run_script("prepare_data", *arguments)
     assert code == 0, err
-    made = sorted(str(path.parent.relative_to(flows)) for path in flows.rglob("fields.json"))
-    assert made == [
-        f"{name}/{split}" for name in ("Unidentified", "all", "fed", "unfed")
-        for split in ("train", "valid")
-    ]  # fmt: skip
-    check_source(flows / "fed" / "train", load_pairs(annotations.out / "fed" / "train"))
+    written = sorted(str(path.relative_to(flows)) for path in flows.rglob("fields.json"))
+    assert written == ["train/fields.json", "valid/fields.json"]
+    check_source(flows / "train", load_pairs(annotations.out / class_name / "train"))
     assert run_script("prepare_data", *arguments)[0] == 2  # nothing is overwritten
+
+
+@pytest.mark.parametrize("class_name", ["Basal", "lonely"])
+def test_flows_of_a_class_without_cells_to_train_on_are_refused(
+    annotations, run_script, class_name
+):
+    annotations.three_splits()
+    annotations.object("a_ST_C03_s1", "lonely", "cell_1", disc(90, 90, 4))  # a test field only
+    before = sorted(annotations.folder.rglob("*"))
+    code, out, err = run_script(
+        *("prepare_data", "-i", annotations.masks, "-c", annotations.images),
+        *("-o", annotations.out, "--report", annotations.folder / "report.json"),
+        *("--flows_dir", annotations.folder / "flows", "--class_name", class_name),
+    )
+    assert (code, out) == (2, "") and err.count("error: ") == 1
+    assert f"no cell of the class '{class_name}' in the train split" in err
+    assert "the classes are Unidentified, all, fed, lonely, unfed" in err
+    assert sorted(annotations.folder.rglob("*")) == before

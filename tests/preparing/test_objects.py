@@ -1,20 +1,21 @@
-"""One object a file: the short way to read it gives what the long way gives, for every filter."""
+"""Mask files with one object each: read exactly as OpenCV reads them, and combined in order."""
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from helpers.annotations import coloured, disc, write_png
+from helpers.annotations import coloured, disc, on_frame, write_png
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cellular.base.errors import InputError
 from cellular.imaging.images import read_image
-from cellular.imaging.masks import combine_masks, object_mask
-from cellular.preparing.objects import label_map, read_object
+from cellular.imaging.masks import object_mask
+from cellular.preparing.objects import combine_masks, cut_out, load_mask_images, read_object
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -22,7 +23,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def encode(filters: list[int], filtered: np.ndarray, colour: int = 2) -> bytes:
-    """Return a PNG with these filtered bytes, (H, W, C) uint8; what they mean, the reader finds."""
+    """Return a PNG with these filtered bytes, (H, W, C) uint8, and these filters of its rows."""
     height, width, _ = filtered.shape
     rows = b"".join(
         bytes([kind]) + row.tobytes() for kind, row in zip(filters, filtered, strict=True)
@@ -30,13 +31,6 @@ def encode(filters: list[int], filtered: np.ndarray, colour: int = 2) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
-
-
-def full(path):
-    found = read_object(path)
-    mask = np.zeros(found.frame, bool)
-    mask[found.place] = found.mask
-    return mask
 
 
 @given(st.data())
@@ -50,7 +44,7 @@ def test_any_filtered_bytes_read_as_opencv_reads_them(tmp_path_factory, data):
     filtered[height - min(blank[1], height) :] = 0
     path = tmp_path_factory.mktemp("png") / "x.png"
     path.write_bytes(encode(filters, filtered))
-    assert np.array_equal(full(path), object_mask(read_image(path)))
+    assert np.array_equal(on_frame(read_object(path)), object_mask(read_image(path)))
 
 
 IMAGES = {
@@ -72,12 +66,12 @@ def test_masks_of_every_kind(tmp_path, kind, strategy):
     path = tmp_path / "x.png"
     options = [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_STRATEGY, strategy]
     assert cv2.imwrite(str(path), image, options)
-    assert np.array_equal(full(path), object_mask(read_image(path)))
+    assert np.array_equal(on_frame(read_object(path)), object_mask(read_image(path)))
 
 
 def test_masks_that_are_no_png(tmp_path):
     path = write_png(tmp_path / "x.jpg", coloured(disc(30, 40), (255, 255, 255)))
-    assert np.array_equal(full(path), object_mask(read_image(path)))
+    assert np.array_equal(on_frame(read_object(path)), object_mask(read_image(path)))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.99])
@@ -98,15 +92,63 @@ def test_a_changed_byte_is_refused(tmp_path):
         read_object(path)
 
 
-@given(arrays(bool, (4, 6, 6)))
-def test_label_maps_of_objects_are_those_of_full_frames(tmp_path_factory, stack):
-    folder = tmp_path_factory.mktemp("masks")
-    masks = [mask for mask in stack if mask.any()]
-    if not masks:
-        return
-    objects = [
-        read_object(write_png(folder / f"{number}.png", coloured(mask)))
-        for number, mask in enumerate(masks)
+def objects_of(stack):
+    return [cut_out(Path("x.png"), mask.shape, 0, mask) for mask in stack]
+
+
+def test_later_object_wins_where_two_overlap():
+    first = np.array([[1, 1, 0], [1, 1, 0]], bool)
+    second = np.array([[0, 1, 1], [0, 0, 0]], bool)
+    labels = combine_masks(objects_of([first, second]))
+    assert labels.dtype == np.uint16
+    assert labels.tolist() == [[1, 2, 2], [1, 1, 0]]
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))))
+def test_each_pixel_bears_the_last_object_that_covers_it(stack):
+    objects = objects_of(stack)
+    assert [item.area for item in objects] == stack.sum(axis=(1, 2)).tolist()
+    labels = combine_masks(objects)
+    for y, x in np.ndindex(labels.shape):
+        covering = np.flatnonzero(stack[:, y, x]) + 1
+        assert labels[y, x] == (covering[-1] if covering.size else 0)
+
+
+def test_nothing_to_combine_is_an_error():
+    with pytest.raises(InputError, match="field_1: no masks"):
+        combine_masks([], "field_1")
+
+
+def test_more_objects_than_16_bits_hold_are_an_error():
+    one = cut_out(Path("x.png"), (1, 1), 0, np.ones((1, 1), bool))
+    assert combine_masks([one] * 65_535).tolist() == [[65_535]]
+    with pytest.raises(InputError, match="field_1: 65,536 objects, at most 65,535"):
+        combine_masks([one] * 65_536, "field_1")
+
+
+@given(arrays(bool, (12, 6, 6)))
+def test_a_class_folder_becomes_the_label_map_that_opencv_gives(tmp_path_factory, stack):
+    folder = tmp_path_factory.mktemp("masks") / "field" / "fed"
+    for number, mask in enumerate(stack):
+        write_png(folder / f"cell_{number}.png", coloured(mask))
+    expected = np.zeros((6, 6), np.uint16)
+    for number in range(len(stack)):  # natural order: cell_2 before cell_10
+        expected[cv2.imread(str(folder / f"cell_{number}.png")).any(axis=2)] = number + 1
+    objects = load_mask_images(folder)
+    assert np.array_equal(combine_masks(objects), expected)
+    assert [item.name for item in objects[::11]] == [
+        "field/fed/cell_0.png",
+        "field/fed/cell_11.png",
     ]
-    assert [found.area for found in objects] == [int(mask.sum()) for mask in masks]
-    assert np.array_equal(label_map(objects, "x"), combine_masks(masks))
+    assert {item.class_name for item in objects} == {"fed"}
+
+
+def test_all_masks_of_a_folder_that_cannot_be_used_are_reported_at_once(tmp_path):
+    for number in range(4):
+        write_png(tmp_path / f"{number}.png", coloured(disc(30, 40)))
+    write_png(tmp_path / "2.png", coloured(disc(30, 40, side=64)))
+    (tmp_path / "1.png").write_bytes(b"")
+    with pytest.raises(InputError, match="2 faults") as error:
+        load_mask_images(tmp_path)
+    assert "1.png: no readable image" in str(error.value)
+    assert "2.png: 64 x 64 pixels, but" in str(error.value)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
-from helpers.annotations import coloured, disc, write_png
+from helpers.annotations import coloured, disc, on_frame, write_png
 
 from cellular.imaging.fields import load_pairs, read_classes, read_excluded
 from cellular.imaging.images import read_labels
@@ -42,9 +42,9 @@ def test_all_has_exactly_the_objects_of_all_classes_but_the_excluded(annotations
     for split, field in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
         labels = labels_of(annotations, "all", split, field)
         objects = [
-            mask
+            on_frame(item)
             for class_name in ("fed", "unfed")
-            for mask in load_mask_images(annotations.masks / field / class_name)
+            for item in load_mask_images(annotations.masks / field / class_name)
         ]
         assert labels.max() == len(objects) == 11
         for number, mask in enumerate(objects, start=1):
@@ -67,8 +67,8 @@ def test_classes_and_excluded_cells_are_told_beside_the_label_map(annotations, p
     assert pair.field == TEST
     assert read_classes(pair) == ["fed"] * 5 + ["unfed"] * 6
     excluded = read_excluded(pair, read_labels(pair.labels))
-    masks = load_mask_images(annotations.masks / TEST / "Unidentified")
-    assert (excluded == (masks[0] | masks[1])).all()
+    first, second = map(on_frame, load_mask_images(annotations.masks / TEST / "Unidentified"))
+    assert (excluded == (first | second)).all()
     (pair,) = load_pairs(annotations.out / "unfed" / "test")
     assert set(read_classes(pair)) == {"unfed"} and pair.excluded is not None
     (pair,) = load_pairs(annotations.out / "Unidentified" / "test")
@@ -176,7 +176,7 @@ def spoil_missing_images(a):
 
 def spoil_no_image(a):
     (a.images / f"{TEST}.png").rename(a.images / f"{TEST}0.png")  # ..._s10
-    return f"{TEST}: no image of its own"
+    return f"{TEST}: no image in "
 
 
 def spoil_no_masks(a):

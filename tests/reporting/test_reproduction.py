@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cellular.reporting.reproduction import numbers_of, sentence, table
+from check_reproduction import compare, markdown, sentence
 
 PARAMS = "seed: 0\ntrain:\n  n_epochs: 30  # largest number\n"
 SUMMARY = {"test": {"ap50": 0.573, "f1": 0.7287}, "best_valid_loss": 1.6079}
@@ -118,5 +118,5 @@ def test_what_cannot_be_compared_is_one_clear_error(check, tmp_path):
 
 
 def test_without_any_number_nothing_is_claimed():
-    assert "Reproduced" not in sentence(numbers_of({}, {}, {}))
-    assert table(numbers_of({}, {}, {}))
+    assert "Reproduced" not in sentence(compare({}, {}, {}))
+    assert markdown(compare({}, {}, {}))

@@ -5,7 +5,8 @@ import json
 import pytest
 from helpers.label_maps import row_of_cells
 
-from cellular.scoring.scores import flat, nested, summarise
+from cellular.base.params import flat
+from cellular.scoring.scores import nested, summarise
 from cellular.scoring.summary import NUMBERS, summary_of
 
 

@@ -1,4 +1,4 @@
-"""train.py: results where users look, runs that go on after a kill, bad input told at once."""
+"""train.py: results where users look for them, runs that resume after a kill, clear errors."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from cellpose.models import CellposeModel
 from helpers.annotations import ROOT
 
@@ -34,7 +35,7 @@ def flows(pieces, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path, pretrained):
-    """A cache folder of our own, where states are kept."""
+    """A cache folder for this test alone, where states are saved."""
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "training"
 
@@ -67,7 +68,7 @@ def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
     assert float(rows[-1]["valid_loss"]) == summary["valid_loss"]
     losses = [float(row["valid_loss"]) for row in rows]
     assert summary["best_epoch"] == summary["kept_epoch"] == 1 + losses.index(min(losses))
-    assert summary["stopped"] == "all epochs are done"
+    assert summary["stopped"] == "the last epoch was reached"
     assert CellposeModel(pretrained_model=str(home / "models" / "mine_last"), device=CPU).net
 
 
@@ -82,7 +83,7 @@ def test_two_runs_are_the_same_bytes(run_train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--use_sgd", "false"), "AdamW with learning_rate 0.2 diverges"),
         (("--min_train_masks", 500), "no field has 500 cells; lower --min_train_masks"),
@@ -92,32 +93,67 @@ def test_two_runs_are_the_same_bytes(run_train, tmp_path):
         (("--epochs", 3), "unrecognized arguments"),
         (("--precision", "fp16"), "precision fp16 needs a GPU"),
         (("--flows_dir", "nowhere"), "no flows in it"),
-        (("--flows_dir", "nowhere", "--cell_diameter", 30), "those in --flows_dir are as they are"),
+        (("--flows_dir", "nowhere", "--cell_diameter", 30), "--flows_dir holds finished flows"),
         (("--keep", "best"), "Input should be 'valid_loss', 'ap50' or 'last'"),
     ],
 )
-def test_bad_input_gets_one_clear_error_and_leaves_nothing(run_train, tmp_path, arguments, told):
+def test_bad_input_gets_one_clear_error_and_leaves_nothing(run_train, tmp_path, arguments, message):
     code, out, err = run_train(*arguments)
-    assert (code, out) == (2, "") and told in err
+    assert (code, out) == (2, "") and message in err
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_several_processes_on_a_cpu_are_refused(run_train, tmp_path, monkeypatch, flows):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    code, out, err = run_train("--flows_dir", flows, "--device", "cpu")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "2 processes on cpu: several processes need a GPU each" in err
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_parameters_come_from_a_file_and_flags_override_them(run_train, flows, tmp_path):
+    home = tmp_path / "experiments" / "mine"
+    path = tmp_path / "mine.yaml"
+    recipe = {"use_sgd": False, "learning_rate": 1e-3, "n_epochs": 7, "images_per_epoch": 4}
+    content = {"prepare": {"cell_diameter": 30}, "train": recipe, "save_every": 1}
+    path.write_text(yaml.safe_dump(content))
+
+    def result(*arguments):
+        assert run_train("--force", *arguments)[0] == 0
+        return [path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()]
+
+    # run_train gives --n_epochs 2 as a flag; the size of the cells is that of the flows.
+    from_file = result("--params", path)
+    assert from_file == result(*ADAMW, "--images_per_epoch", 4, "--flows_dir", flows)
+    assert json.loads((home / "train.json").read_text())["epochs"] == 2
+
+
+def test_a_parameter_that_is_wrong_in_the_file_is_named(run_train, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: {keep: best}\n")
+    code, out, err = run_train("--params", path)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "mine.yaml: keep: Input should be 'valid_loss', 'ap50' or 'last' (found 'best')" in err
     assert not (tmp_path / "experiments").exists()
 
 
 def test_fields_with_too_few_cells_are_named(run_train, pieces, tmp_path):
     counts = [read_pair(pair)[1].max() for pair in check_pairs(pieces / "train")]
     code, _, err = run_train("--min_train_masks", max(counts))
-    assert code == 0 and f"fewer than {max(counts)} cells, not trained on" in err
+    assert code == 0 and f"fewer than {max(counts)} cells, left out" in err
     summary = json.loads((tmp_path / "experiments" / "mine" / "train.json").read_text())
     assert summary["fields"]["left_out"] == sum(count < max(counts) for count in counts)
 
 
-def test_a_loss_that_explodes_ends_the_run_and_is_forgotten(run_train, tmp_path, cache):
+def test_a_loss_that_explodes_ends_the_run_and_removes_its_state(run_train, tmp_path, cache):
     code, _, err = run_train("--learning_rate", "1e12", "--n_epochs", 6, "--save_every", 1)
     assert code == 2 and "try a tenth of it" in err
     assert not (tmp_path / "experiments/mine/models").exists()
     assert not list(cache.glob("*.state"))
 
 
-def test_the_best_weights_are_kept_and_the_last_ones_beside_them(run_train, tmp_path):
+def test_the_best_weights_are_kept_with_the_last_ones_beside_them(run_train, tmp_path):
     home = tmp_path / "experiments" / "mine"
 
     def kept(*arguments):
@@ -131,16 +167,16 @@ def test_the_best_weights_are_kept_and_the_last_ones_beside_them(run_train, tmp_
     assert best["best_epoch"] < 6 and not same  # so high a rate: the last epoch is not the best
     last, same, _ = kept("--keep", "last")
     assert same and last["kept_epoch"] == 6 and last["best_epoch"] == best["best_epoch"]
-    # The weights that were kept are those of a run that ends with that epoch.
+    # The kept weights are those of a run that ends with the best epoch.
     _, _, ended = kept("--n_epochs", best["best_epoch"], "--keep", "last")
     assert all(torch.equal(state[key], ended[key]) for key in state)
 
 
-def test_patience_ends_a_run_that_gets_no_better(run_train, tmp_path):
+def test_patience_ends_a_run_that_does_not_improve(run_train, tmp_path):
     code, out, _ = run_train(
         "--n_epochs", 30, "--learning_rate", 0.3, "--patience", 2, "--valid_every", 2
     )
-    assert code == 0 and "no better validation in 2" in out
+    assert code == 0 and "no improvement in 2 validations" in out
     summary = json.loads((tmp_path / "experiments/mine/train.json").read_text())
     assert summary["epochs"] == summary["best_epoch"] + 2 * 2 < 30
     rows = list(csv.DictReader((tmp_path / "experiments/mine/train.csv").open()))
@@ -149,7 +185,7 @@ def test_patience_ends_a_run_that_gets_no_better(run_train, tmp_path):
     ]
 
 
-def test_the_best_by_whole_fields(run_train, tmp_path):
+def test_the_best_epoch_can_be_chosen_on_whole_fields(run_train, tmp_path):
     assert run_train("--keep", "ap50", *ADAMW)[0] == 0
     home = tmp_path / "experiments" / "mine"
     summary = json.loads((home / "train.json").read_text())
@@ -159,7 +195,7 @@ def test_the_best_by_whole_fields(run_train, tmp_path):
     assert summary["kept_epoch"] == 1 + scores.index(max(scores))
 
 
-def test_a_running_mean_of_the_weights_is_smoother(run_train, pretrained, tmp_path):
+def test_a_running_mean_of_the_weights_changes_less(run_train, pretrained, tmp_path):
     home = tmp_path / "experiments" / "mine"
 
     def change(*arguments):
@@ -172,7 +208,7 @@ def test_a_running_mean_of_the_weights_is_smoother(run_train, pretrained, tmp_pa
     assert change("--ema_decay", 0.9) < change()
 
 
-def test_flows_from_the_disk_or_computed_are_the_same_run(run_train, flows, tmp_path):
+def test_flows_from_disk_and_computed_flows_give_the_same_result(run_train, flows, tmp_path):
     home = tmp_path / "experiments" / "mine"
 
     def content(*arguments):
@@ -182,7 +218,7 @@ def test_flows_from_the_disk_or_computed_are_the_same_run(run_train, flows, tmp_
     assert content("--cell_diameter", 30) == content("--flows_dir", flows)
 
 
-def test_bf16_and_channels_last_are_the_same_training_within_noise(run_train, tmp_path):
+def test_bf16_and_channels_last_give_the_same_losses_within_noise(run_train, tmp_path):
     csv_path = tmp_path / "experiments/mine/train.csv"
 
     def losses(*arguments):
@@ -195,14 +231,15 @@ def test_bf16_and_channels_last_are_the_same_training_within_noise(run_train, tm
 
 
 def command(pieces, flows, pretrained, folder, *arguments):
-    return [
-        sys.executable, ROOT / "src/train.py",
+    whole = [
+        *(sys.executable, ROOT / "src/train.py"),
         *("--train_dir", pieces / "train", "--valid_dir", pieces / "valid", "--flows_dir", flows),
         *("--output_model", folder / "model", "--metrics_dir", folder),
-        *("--model_type", pretrained, *QUICK, *ADAMW, "--n_epochs", "12", "--save_every", "1"),
+        *("--weights", pretrained, *QUICK, *ADAMW, "--n_epochs", "12", "--save_every", "1"),
         *("--ema_decay", "0.9", "--images_per_epoch", "4"),
         *arguments,
-    ]  # fmt: skip
+    ]
+    return [str(part) for part in whole]
 
 
 def outputs(folder):
@@ -218,9 +255,8 @@ def epochs_in(folder):
 def undisturbed(pieces, flows, pretrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     environment = os.environ | {"CELLULAR_CACHE": str(folder / "cache")}
-    made = command(pieces, flows, pretrained, folder)
     start = time.monotonic()
-    subprocess.run([str(part) for part in made], check=True, env=environment)
+    subprocess.run(command(pieces, flows, pretrained, folder), check=True, env=environment)
     return outputs(folder), time.monotonic() - start
 
 
@@ -229,48 +265,48 @@ def test_a_run_killed_at_ten_moments_ends_in_the_same_bytes(
     pieces, flows, pretrained, tmp_path, undisturbed, cache
 ):
     expected, took = undisturbed
-    made = [str(part) for part in command(pieces, flows, pretrained, tmp_path)]
+    train = command(pieces, flows, pretrained, tmp_path)
     moments = random.Random(0)
-    told = ""
+    log = ""
     for kill in range(10):
         before = epochs_in(tmp_path)
-        process = subprocess.Popen(made, stderr=subprocess.PIPE, text=True)
-        # Every other kill comes where nothing is gained yet: imports, or the first steps.
+        process = subprocess.Popen(train, stderr=subprocess.PIPE, text=True)
+        # Every other kill comes before anything new was saved: during imports or the first steps.
         while kill % 2 and epochs_in(tmp_path) == before and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.3 if kill % 2 else took / 2))
         assert process.poll() is None, "it ended before the tenth kill"
         process.kill()
-        told += process.communicate()[1]
-    done = subprocess.run(made, check=True, stderr=subprocess.PIPE, text=True)
-    assert "going on after epoch" in told + done.stderr
+        log += process.communicate()[1]
+    done = subprocess.run(train, check=True, stderr=subprocess.PIPE, text=True)
+    assert "resuming after epoch" in log + done.stderr
     assert outputs(tmp_path) == expected
-    assert not list(cache.glob("*.state"))  # what is finished is forgotten
+    assert not list(cache.glob("*.state"))  # a finished run needs its state no more
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_go_on(
+def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_resume(
     pieces, flows, pretrained, tmp_path, undisturbed, cache, kind
 ):
     expected, took = undisturbed
-    made = [str(part) for part in command(pieces, flows, pretrained, tmp_path)]
-    lazy = [*made, "--save_every", "100"]  # not a parameter that decides the result
-    process = subprocess.Popen(lazy, stderr=subprocess.PIPE, text=True)
+    train = command(pieces, flows, pretrained, tmp_path)
+    rarely = [*train, "--save_every", "100"]  # has no influence on the result
+    process = subprocess.Popen(rarely, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 10 * took
     while not (tmp_path / "train.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(kind)
-    told = process.communicate()[1]
-    assert process.returncode == 130 and "the same command goes on from here" in told
+    log = process.communicate()[1]
+    assert process.returncode == 130 and "give the same command again to resume" in log
     assert list(cache.glob("*.state"))
     rows = len((tmp_path / "train.csv").read_text().splitlines()) - 1
-    done = subprocess.run(made, check=True, stderr=subprocess.PIPE, text=True)
-    assert f"going on after epoch {rows} of 12" in done.stderr
+    done = subprocess.run(train, check=True, stderr=subprocess.PIPE, text=True)
+    assert f"resuming after epoch {rows} of 12" in done.stderr
     assert outputs(tmp_path) == expected
 
 
-def test_a_state_is_never_used_for_other_parameters_data_or_weights(
+def test_a_state_is_never_used_for_other_parameters_data_weights_or_code(
     run_train, pieces, tmp_path, monkeypatch
 ):
     scratch = tmp_path / "scratch"
@@ -293,13 +329,16 @@ def test_a_state_is_never_used_for_other_parameters_data_or_weights(
         (("--weight_decay", 1e-4), {}),
         ((), {"train_dir": other}),
         ((), {"model": scratch}),
-        (("--save_every", 1), {}),  # the one that decides nothing
+        (("--save_every", 1), {}),  # has no influence on the result
     ):
         assert run_train("--force", "--n_epochs", 1, *ADAMW, *arguments, **more)[0] == 0
     assert len(names) == 5
+    monkeypatch.setattr("cellular.training.finetuning.code_identity", lambda: "other code")
+    assert run_train("--force", "--n_epochs", 1, *ADAMW)[0] == 0
+    assert len(names) == 6
 
 
-def test_a_state_that_is_broken_or_in_use_is_left_alone(cache, caplog):
+def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
     with Checkpoint("a") as first:
         first.save({"x": torch.ones(3)})
         assert torch.equal(first.load()["x"], torch.ones(3))
@@ -317,7 +356,7 @@ def test_a_state_that_is_broken_or_in_use_is_left_alone(cache, caplog):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
-def test_two_processes_do_what_one_does_with_twice_the_batch(
+def test_two_processes_do_the_same_as_one_with_twice_the_batch(
     pieces, flows, pretrained, tmp_path, launcher
 ):
     bin_folder = Path(sys.executable).parent
@@ -325,18 +364,18 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(
         "torchrun": ["torchrun", "--nproc-per-node", "2"],
         "fabric": ["fabric", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2"],
     }
-    # SGD: AdamW makes whole steps of rounding errors, where a gradient should be 0 (biases before
-    # a batch normalisation).
+    # SGD, because AdamW turns rounding errors into whole steps where a gradient should be 0 (of
+    # biases before a batch normalisation).
     more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.05")
     one = command(pieces, flows, pretrained, tmp_path / "one", *more, "--batch_size", "4")
     two = command(pieces, flows, pretrained, tmp_path / "two", *more, "--batch_size", "2")
     head = launchers[launcher]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    # "--": what follows is the script's, whose --precision `fabric run` would take for its own.
-    for made in (one, [f"{bin_folder}/{head[0]}", *head[1:], two[1], "--", *two[2:]]):
-        done = subprocess.run(
-            [str(part) for part in made], env=environment, capture_output=True, text=True
-        )
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    # After "--" come the flags of the script: `fabric run` has a --precision, too.
+    script = str(ROOT / "tests/helpers/train_on_cpus.py")
+    for train in (one, [f"{bin_folder}/{head[0]}", *head[1:], script, "--", *two[2:]]):
+        done = subprocess.run(train, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     summaries = [
         json.loads((tmp_path / name / "train.json").read_text()) for name in ("one", "two")

@@ -1,4 +1,4 @@
-"""The training loop: Cellpose's own losses and weights, what is better only when asked for."""
+"""The training loop: with Cellpose's recipe, Cellpose's own losses and weights."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
-from cellular.base.params import TrainParams
 from cellular.imaging.fields import check_pairs, read_pair
 from cellular.network import weights
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint
 from cellular.training.loop import REFERENCE, Trainer, flow_loss, train
+from cellular.training.params import TrainParams
 
 CPU = torch.device("cpu")
 SMALL = {"n_epochs": 3, "batch_size": 2, "crop_size": 64, "min_train_masks": 1}
@@ -64,9 +64,11 @@ def test_losses_and_weights_are_those_of_train_seg(
     raw, pretrained, tmp_path, recipe, rescale, validation, images, channels
 ):
     params = TrainParams(
-        **SMALL, **REFERENCE, **RECIPES[recipe],
-        rescale=rescale, images_per_epoch=images, channels=channels,
-    )  # fmt: skip
+        **(SMALL | REFERENCE | RECIPES[recipe]),
+        rescale=rescale,
+        images_per_epoch=images,
+        channels=channels,
+    )
     net, run = ours(raw, pretrained, params)
 
     reference = weights.network(weights.load(pretrained))
@@ -106,7 +108,7 @@ def test_the_loss_is_cellposes(seed, count):
     assert torch.equal(ours, _loss_fn_seg(targets, predicted, CPU))
 
 
-def test_every_crop_hangs_on_the_seed(raw, pretrained):
+def test_every_crop_depends_on_the_seed(raw, pretrained):
     params = TrainParams(**SMALL, **RECIPES["sgd"])
     losses = [
         [epoch.train_loss for epoch in ours(raw, pretrained, params, seed)[1].epochs]
@@ -115,14 +117,16 @@ def test_every_crop_hangs_on_the_seed(raw, pretrained):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_loss_that_explodes_ends_the_run_with_what_to_change(raw, pretrained):
+def test_the_error_for_a_loss_that_explodes_says_what_to_change(raw, pretrained):
     params = TrainParams(**(SMALL | {"n_epochs": 6}), use_sgd=True, learning_rate=1e12)
-    with pytest.raises(InputError, match=r"no number any more.*try a tenth"):
+    with pytest.raises(InputError, match=r"not a number any more.*try a tenth"):
         ours(raw, pretrained, params)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_an_interrupt_at_any_step_loses_nothing(raw, pretrained, monkeypatch, tmp_path, stop):
+def test_a_run_interrupted_at_any_step_resumes_and_ends_the_same(
+    raw, pretrained, monkeypatch, tmp_path, stop
+):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
     params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4, ema_decay=0.5)
     expected, run = ours(raw, pretrained, params)

@@ -1,4 +1,4 @@
-"""Schedules: Cellpose's own, and where the others are high and low."""
+"""Schedules: Cellpose's own rates, and where the others rise and fall."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cellular.training.schedules import cellpose_rates, learning_rates
 
 
 @pytest.mark.parametrize("n_epochs", [1, 9, 10, 40, 100, 101, 300, 301, 500])
-def test_learning_rate_is_cellposes(n_epochs):
+def test_the_rates_of_the_schedule_cellpose_are_cellposes(n_epochs):
     # Recomputed as `train_seg` does, list by list.
     rate = 0.2
     expected = np.append(np.linspace(0, rate, 10), rate * np.ones(max(0, n_epochs - 10)))
@@ -21,10 +21,10 @@ def test_learning_rate_is_cellposes(n_epochs):
     assert np.array_equal(cellpose_rates(n_epochs, rate), expected[:n_epochs])
 
 
-def test_the_first_rates_are_right_by_eye():
+def test_the_first_rates_are_as_computed_by_hand():
     assert learning_rates("cellpose", 3, 2, 0.9).tolist() == [[0, 0], [0.1, 0.1], [0.2, 0.2]]
     cosine = learning_rates("cosine", 10, 10, 1.0).ravel()
-    assert cosine[:2] == pytest.approx([0.05, 0.15])  # up within ten steps of a hundred
+    assert cosine[:2] == pytest.approx([0.05, 0.15])  # it rises for ten steps of a hundred
     assert cosine[54] == pytest.approx(0.5, abs=0.02)  # half-way down
 
 

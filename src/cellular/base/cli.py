@@ -40,33 +40,75 @@ class Flag(argparse.Action):
         setattr(namespace, self.dest, WORDS[word] != negated)
 
 
-def add_parameters(parser: argparse.ArgumentParser, *models: type[Section], **short: str) -> None:
-    """Add a flag for each field of the models, and `--params`; `short` gives some a letter."""
-    group = parser.add_argument_group("parameters")
-    group.add_argument(
-        "--params",
-        type=Path,
-        metavar="FILE",
-        help="read the parameters from this file, such as params.yaml; flags override it",
-    )
-    for name, field in [item for model in models for item in model.model_fields.items()]:
-        names = ([f"-{short[name]}"] if name in short else []) + [f"--{name}"]
-        default = field.default
-        shown = " ".join(map(str, default)) if isinstance(default, list) else default
-        shown = str(shown).lower() if isinstance(default, bool) or default is None else shown
-        text = f"{field.description} (default: {shown})".replace("%", "%%")
-        options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
-        if field.annotation is bool:
-            options["action"] = Flag
-        elif typing.get_origin(field.annotation) is list:
-            options |= {"nargs": "+", "metavar": name.rstrip("s").upper()}
-        else:
-            options["metavar"] = _metavar(field.annotation)
-        group.add_argument(*names, **options)
+class Parser(argparse.ArgumentParser):
+    """The flags of a script: paths, the parameters of a stage, and what several scripts have."""
+
+    def __init__(self, doc: str | None, **options: Any) -> None:
+        # Raw: an example in the docstring stays as it is.
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=doc, formatter_class=layout, **options)
+
+    def path(self, *names: str, help: str, default: str | None = None, **options: Any) -> None:
+        """Add a flag or an argument that takes a path."""
+        if default is not None:
+            options["default"] = Path(default)
+            help = f"{help} (default: {default})"
+        self.add_argument(*names, type=Path, help=help, **options)
+
+    def parameters(self, *models: type[Section], **short: str) -> None:
+        """Add a flag for each field of the models, and `--params`; `short` gives some a letter."""
+        group = self.add_argument_group("parameters")
+        text = "read the parameters from this file, such as params.yaml; flags override it"
+        group.add_argument("--params", type=Path, metavar="FILE", help=text)
+        for name, field in [item for model in models for item in model.model_fields.items()]:
+            names = ([f"-{short[name]}"] if name in short else []) + [f"--{name}"]
+            default = field.default
+            shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+            shown = shown.lower() if isinstance(default, bool) or default is None else shown
+            text = f"{field.description} (default: {shown})".replace("%", "%%")
+            options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
+            if field.annotation is bool:
+                options["action"] = Flag
+            elif typing.get_origin(field.annotation) is list:
+                options |= {"nargs": "+", "metavar": name.rstrip("s").upper()}
+            else:
+                options["metavar"] = _metavar(field.annotation)
+            group.add_argument(*names, **options)
+
+    def models(self, splits: str) -> None:
+        """Add the flags that say which results of two models to read, and of which splits."""
+        text = "holds a folder for each model, as src/eval.py wrote it"
+        self.path("--metrics_dir", help=text, default="metrics")
+        names = "pretrained finetuned"
+        text = f"the two folders in it (default: {names})"
+        self.add_argument("--models", nargs=2, default=names.split(), metavar="MODEL", help=text)
+        text = f"(default: {splits})"
+        self.add_argument("--splits", nargs="+", default=splits.split(), metavar="SPLIT", help=text)
+
+    def seed(self, what: str) -> None:
+        """Add `--seed`; `what` says what the seed decides."""
+
+        def seed(text: str) -> int:
+            if not text.isdecimal():
+                raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
+            return int(text)
+
+        self.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
+
+    def device(self) -> None:
+        """Add `--device`, the name that `cellular.base.devices.choose` takes."""
+        text = "auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps (default: auto)"
+        self.add_argument("--device", default="auto", help=text)
+
+    def force(self) -> None:
+        """Add `--force`."""
+        self.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
 def _metavar(annotation: Any) -> str:
     """Return the kind of value that a flag takes, from a type that may be optional or bounded."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return f"{{{','.join(typing.get_args(annotation))}}}"
     kinds = [annotation]
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         kinds = list(typing.get_args(annotation))
@@ -90,55 +132,6 @@ def parameters(model: type[SectionT], args: argparse.Namespace) -> SectionT:
     values = values | vars(args)
     known = {name: value for name, value in values.items() if name in model.model_fields}
     return validate(model, known, str(args.params or "command line"))
-
-
-def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--seed`; `what` says what the seed decides."""
-
-    def seed(text: str) -> int:
-        if not text.isdecimal():
-            raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, found {text!r}")
-        return int(text)
-
-    parser.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`, the name that `cellular.base.devices.choose` takes."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        help="auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps (default: auto)",
-    )
-
-
-def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add `--force`."""
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
-
-
-def add_models(parser: argparse.ArgumentParser, splits: Sequence[str]) -> None:
-    """Add the flags that say which results of two models to read, and of which splits."""
-    parser.add_argument(
-        "--metrics_dir",
-        type=Path,
-        default=Path("metrics"),
-        help="holds a folder for each model, as src/eval.py wrote it (default: metrics)",
-    )
-    parser.add_argument(
-        "--models",
-        nargs=2,
-        default=["pretrained", "finetuned"],
-        metavar="MODEL",
-        help="the two folders in it (default: pretrained finetuned)",
-    )
-    parser.add_argument(
-        "--splits",
-        nargs="+",
-        default=list(splits),
-        metavar="SPLIT",
-        help=f"(default: {' '.join(splits)})",
-    )
 
 
 def setup_logging(level: int = logging.INFO) -> None:

@@ -1,24 +1,73 @@
-"""Errors that are the user's to mend, told in one line, without a traceback."""
+"""Errors that the user can correct: one clear message, without a traceback."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
 
-SHOWN_FAULTS = 20  # a listing that fills more than a screen hides its first line
+from tqdm import tqdm
+
+SHOWN_FAULTS = 20  # a list longer than the screen would hide its first line
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class InputError(Exception):
-    """Something that was given is wrong. The message names what, what was expected, what to do."""
+    """The user's input is wrong: the message says what, what was expected, and what to do.
 
-
-def raise_faults(where: object, faults: Sequence[str]) -> None:
-    """Raise one `InputError` that tells every fault; return if there is none.
-
-    The first line counts the faults and names `where` they are; each fault has a line of its own.
+    `faults` holds the message of each fault that the error reports.
     """
-    if not faults:
-        return
-    if len(faults) == 1:
-        raise InputError(faults[0])
-    told = [f"  {fault}" for fault in faults[:SHOWN_FAULTS]]
-    if len(faults) > SHOWN_FAULTS:
-        told.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
-    raise InputError("\n".join([f"{len(faults)} faults in {where}:", *told]))
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = list(faults) or [message]
+
+
+class Faults(list[str]):
+    """Messages about several faults, to be raised as one error."""
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep the faults of an `InputError` raised in the block, and continue after the block."""
+        try:
+            yield
+        except InputError as error:
+            self.extend(error.faults)
+
+    def map(self, work: Callable[[T], R], items: Sequence[T], task: str) -> list[R]:
+        """Call `work` with each item, in threads, and keep the faults of calls that fail.
+
+        Threads suffice: the decoders that take nearly all the time do not hold the interpreter.
+
+        Returns
+        -------
+        list
+            The results of the calls that succeeded, in the order of the items.
+        """
+        results = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            calls = [pool.submit(work, item) for item in items]
+            try:
+                for call in tqdm(calls, task, unit="field", leave=False):
+                    with self.collect():
+                        results.append(call.result())
+            finally:
+                for call in calls:
+                    call.cancel()
+        return results
+
+    def raise_all(self, where: object) -> None:
+        """Raise one `InputError` that lists every fault, or return if there is none.
+
+        A single fault is the whole message; before several, a line counts them and names `where`
+        they are.
+        """
+        if not self:
+            return
+        if len(self) == 1:
+            raise InputError(self[0])
+        lines = [f"{len(self)} faults in {where}:", *self[:SHOWN_FAULTS]]
+        if len(self) > SHOWN_FAULTS:
+            lines.append(f"... and {len(self) - SHOWN_FAULTS} more")
+        raise InputError("\n  ".join(lines), self)

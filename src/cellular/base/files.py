@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all."""
+"""Outputs that are complete or absent, and the folder of downloads."""
 
 import errno
 import json
@@ -14,9 +14,9 @@ from cellular.base.errors import InputError
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads and unfinished runs: CELLULAR_CACHE, or the system's.
+    """Return the folder of downloads and unfinished runs: CELLULAR_CACHE, or the system's cache.
 
-    One for all clones, and for the copies that DVC runs experiments in.
+    All clones share it, and so do the temporary copies in which DVC runs experiments.
     """
     named = os.environ.get("CELLULAR_CACHE")
     folder = Path(named) if named else user_cache_path("cellular-experiments", appauthor=False)
@@ -34,18 +34,18 @@ def check_new(path: Path, force: bool) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise `InputError` if replacing an output would remove an input or the working folder."""
+    """Raise `InputError` if replacing an output would delete an input or the working folder."""
     kept = [Path(path).resolve() for path in (*inputs, Path.cwd())]
     for output in outputs:
         for path in kept:
             if path.is_relative_to(Path(output).resolve()):
                 raise InputError(
-                    f"{output}: {path} lies in it and would be lost; choose another output"
+                    f"{output}: {path} is inside it and would be lost; choose another output"
                 )
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder; nothing happens if there is none."""
+    """Remove a file or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -54,10 +54,15 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a hidden path beside `path` to write to; it gets its name when the block ends well.
+    """Give a hidden path, for a file or a folder, which becomes `path` when the block succeeds.
 
-    The block makes a file or a folder there. If it fails, what it made is removed and `path` stays
-    as it was; a kill leaves at most the hidden `.<name>.partial`, which the next run removes.
+    If the block fails, the hidden file or folder is removed and `path` stays as it was. A kill
+    leaves at most the hidden `.<name>.partial` beside `path`, which the next run removes.
+
+    Raises
+    ------
+    InputError
+        If the disk is full.
     """
     path = Path(path)
     staging = path.with_name(f".{path.name}.partial")
@@ -66,7 +71,7 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield staging
         if staging.is_dir() and path.exists():
-            # A folder cannot replace a folder in one step: the old one steps aside first.
+            # A folder cannot replace a folder in one step, so the old one is renamed first.
             aside = path.with_name(f".{path.name}.old.partial")
             remove(aside)
             path.rename(aside)
@@ -86,7 +91,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` as JSON, readable and the same bytes every time; NaN is an error."""
+    """Write `content` as indented JSON, always with the same bytes; NaN is an error."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with whole(path) as staging:
         staging.write_text(text, encoding="utf-8")

@@ -5,8 +5,9 @@ fields are the flags of the stage's script (`cellular.base.cli`), so that the de
 and the description of a parameter stand in one place.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -46,7 +47,7 @@ def _text(value: Any) -> Any:
 T = TypeVar("T")
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Text = Annotated[Annotated[str, Field(min_length=1)], BeforeValidator(_text)]
 NoneOr = Annotated[T | None, BeforeValidator(_none)]
 Diameter = NoneOr[Annotated[Float, Field(gt=0)]]
 Gamma = Annotated[Float, Field(gt=0, le=4)]
@@ -57,7 +58,9 @@ Precision = Annotated[Literal["auto", "32", "tf32", "bf16", "fp16"], BeforeValid
 class Section(BaseModel):
     """A group of parameters: unknown names are errors, and values never change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
     section: ClassVar[str | None] = None  # its name in params.yaml; None: the top level
 
 
@@ -73,23 +76,26 @@ def validate(model: type[SectionT], values: dict[str, Any], where: str) -> Secti
         for fault in error.errors():
             # An entry of a list is named by the list: `formats`, not `formats.0`.
             name = ".".join(part for part in fault["loc"] if isinstance(part, str))
-            # "Value error, ..." is pydantic's prefix for our own sentences.
-            reason = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
-                known = ", ".join(sorted(_model_at(model, fault["loc"][:-1]).model_fields))
+                known = ", ".join(sorted(_section_at(model, fault["loc"][:-1]).model_fields))
                 reason = f"no such parameter; known here: {known}"
-            elif not isinstance(fault["input"], dict):
-                reason += f" (found {fault['input']!r})"
+            else:
+                # "Value error, ..." is pydantic's prefix for our own sentences.
+                reason = fault["msg"].removeprefix("Value error, ")
+                if fault["type"] == "model_type":
+                    reason = "expected a section with names and values"
+                if not isinstance(fault["input"], dict):
+                    reason += f" (found {fault['input']!r})"
             faults.append(f"{name + ': ' if name else ''}{reason}")
         if len(faults) == 1:
             raise InputError(f"{where}: {faults[0]}") from None
         raise InputError("\n  ".join([f"{where}: {len(faults)} faults", *faults])) from None
 
 
-def _model_at(model: type[Section], location: tuple) -> type[Section]:
-    """Return the section inside `model` that `location` leads to."""
-    for name in location:
-        model = model.model_fields[name].annotation
+def _section_at(model: type[Section], names: Sequence[str | int]) -> type[Section]:
+    """Return the section inside `model` that a path of names leads to."""
+    for name in names:
+        model = cast(type[Section], model.model_fields[str(name)].annotation)
     return model
 
 
@@ -104,3 +110,12 @@ def read_params(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path} holds {type(values).__name__}, expected names with values")
     return values
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the values of nested dicts with their names: the keys on the way, joined by dots."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -11,7 +11,7 @@ import torch
 from cellpose.models import CellposeModel
 from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
 from cellular.base.queues import in_order
 from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
@@ -78,10 +78,9 @@ def evaluate(
         check_new(path, force)
     pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
-    raise_faults(
-        output_dir,
-        [f"{field} is in more than one folder" for field, times in fields.items() if times > 1],
-    )
+    Faults(
+        f"{field} is in more than one folder" for field, times in fields.items() if times > 1
+    ).raise_all(output_dir)
     model = load_model(model_path, device)
     scale = scale_of(model, settings)
     log.info("%s on %s; images are resized by %.3g for the network", model_path, device, scale)
@@ -100,13 +99,11 @@ def evaluate(
 
 def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
     """Return the fields of folders by their names; one `InputError` tells the faults of all."""
-    pairs, faults = {}, []
+    pairs, faults = {}, Faults()
     for name, folder in zip(names, folders, strict=True):
-        try:
+        with faults.collect():
             pairs[name] = check_pairs(folder)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(" and ".join(map(str, folders)), faults)
+    faults.raise_all(" and ".join(map(str, folders)))
     return pairs
 
 

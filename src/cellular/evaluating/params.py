@@ -13,38 +13,23 @@ class Inference(Section):
 
     section: ClassVar[str | None] = "eval"
 
-    resample: bool = Field(
-        Settings.resample,
-        description="trace cells at full resolution with Cellpose's own eval, in 32 bits: about "
-        "twenty times slower; on the sample AP@0.5 and AP@0.75 differ by 0.005. false: trace "
-        "cells at the network's scale, and enlarge the label map",
-    )
-    flow_threshold: Float = Field(
-        Settings.flow_threshold,
-        ge=0,
-        description="largest flow error of a cell that is kept; 0 keeps all cells",
-    )
-    cellprob_threshold: Float = Field(
-        Settings.cellprob_threshold,
-        ge=-6,
-        le=6,
-        description="pixels above it belong to cells; a lower value finds more and larger cells",
-    )
-    augment: bool = Field(
-        Settings.augment,
-        description="average over tiles that overlap by half and are mirrored in turn, as "
-        "Cellpose's augment does: better scores in twice the time",
-    )
-    batch_size: NoneOr[Annotated[Int, Field(ge=1)]] = Field(
-        Settings.batch_size,
-        description="tiles that the network sees at once, of one field or several; none: 2 on a "
-        "CPU (more do not fit its cache), 16 on a GPU",
-    )
-    precision: Precision = Field(
-        Settings.precision,
-        description="number format in which the network computes. 32: as Cellpose; tf32, fp16: on "
-        "a GPU only; auto: bf16 where the device has instructions for it, otherwise 32",
-    )
+    resample: bool = Settings.resample
+    """trace cells at full resolution with Cellpose's own eval, in 32 bits: about twenty times
+    slower; on the sample AP@0.5 and AP@0.75 differ by 0.005. false: trace cells at the network's
+    scale, and enlarge the label map"""
+    flow_threshold: Float = Field(Settings.flow_threshold, ge=0)
+    """largest flow error of a cell that is kept; 0 keeps all cells"""
+    cellprob_threshold: Float = Field(Settings.cellprob_threshold, ge=-6, le=6)
+    """pixels above it belong to cells; a lower value finds more and larger cells"""
+    augment: bool = Settings.augment
+    """average over tiles that overlap by half and are mirrored in turn, as Cellpose's augment does:
+    better scores in twice the time"""
+    batch_size: NoneOr[Annotated[Int, Field(ge=1)]] = Settings.batch_size
+    """tiles that the network sees at once, of one field or several; none: 2 on a CPU (more do not
+    fit its cache), 16 on a GPU"""
+    precision: Precision = Settings.precision
+    """number format in which the network computes. 32: as Cellpose; tf32, fp16: on a GPU only;
+    auto: bf16 where the device has instructions for it, otherwise 32"""
 
     @model_validator(mode="after")
     def _cellpose_is_32_bits(self) -> "Inference":
@@ -59,18 +44,13 @@ class Inference(Section):
 class SegmentParams(Inference):
     """How one model segments images."""
 
-    channels: Channels = Field(
-        list(Settings.channels),
-        description="channels that the model was trained on, as Cellpose numbers them: the one to "
-        "segment and the nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue",
-    )
-    gamma: Gamma = Field(
-        Settings.gamma, description="gamma of the images that the model was trained on"
-    )
-    diameter: Diameter = Field(
-        Settings.diameter,
-        description="cell diameter in pixels; none: the one stored in the weights",
-    )
+    channels: Channels = Field(list(Settings.channels))
+    """channels that the model was trained on, as Cellpose numbers them: the one to segment and the
+    nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue"""
+    gamma: Gamma = Settings.gamma
+    """gamma of the images that the model was trained on"""
+    diameter: Diameter = Settings.diameter
+    """cell diameter in pixels; none: the one stored in the weights"""
 
     def settings(self) -> Settings:
         """Return the settings with which `cellular.network` finds cells."""
@@ -82,20 +62,17 @@ class Scoring(Section):
 
     section: ClassVar[str | None] = "eval"
 
-    excluded: Literal["background", "ignore"] = Field(
-        "background",
-        description="cells of excluded classes (Unidentified). background: predicting one is a "
-        "false positive, as in the paper; ignore: their pixels count neither way",
-    )
-    overlays: Int = Field(
-        2, ge=1, description="number of fields of each split that are drawn, the worst first"
-    )
-    worst_cells: Int = Field(
-        20, ge=0, description="number of cells of each split on one sheet of crops, the worst first"
-    )
+    excluded: Literal["background", "ignore"] = "background"
+    """cells of excluded classes (Unidentified). background: predicting one is a false positive, as
+    in the paper; ignore: their pixels count neither way"""
+    overlays: Int = Field(2, ge=1)
+    """number of fields of each split that are drawn, the worst first"""
+    worst_cells: Int = Field(20, ge=0)
+    """number of cells of each split on one sheet of crops, the worst first"""
 
 
 class EvalParams(Inference, Scoring):
     """The whole section `eval` of params.yaml."""
 
-    seed: Int = Field(0, ge=0, lt=2**31, description="decides the resamples of the intervals")
+    seed: Int = Field(0, ge=0, lt=2**31)
+    """decides the resamples of the intervals"""

@@ -21,10 +21,10 @@ from cellular.experiments.profiles import flags, load_profile, overridden
 log = logging.getLogger(__name__)
 
 PUBLISHED = ("cyto", "cyto2")
-REACHABLE = ("scellseg", "scratch")  # without Cellpose's model server: the sample's own
+REACHABLE = ("scellseg", "scratch")  # for the sample: these do not need Cellpose's model server
 SHOWN_IOU = ("0.5", "0.75", "0.9")
 MODELS = ("pretrained", "finetuned")
-ORDER = ("test", "valid", "train")  # of the table: what counts first
+ORDER = ("test", "valid", "train")  # of the rows: the split that matters most comes first
 
 
 def run_grid(
@@ -42,20 +42,20 @@ def run_grid(
     ----------
     root : the repository
     profile : name of a file in conf/
-    output : gets paper_table.md, .csv and .json
-    model : what the whole of params.yaml is validated with
+    output : folder for paper_table.md, .csv and .json
+    model : validates the whole of params.yaml
     weights : to start from; default: cyto and cyto2, on the sample scellseg and scratch
-    data : the user's own folder in place of the profile's data set
+    data : the user's own folder, in place of the profile's data set
 
     Returns
     -------
     list of dict
-        A row for each weights, model and split.
+        A row for each combination of weights, model and split.
 
     Raises
     ------
     InputError
-        If the profile is not valid or an experiment fails; what is finished is kept.
+        If the profile is not valid, or an experiment fails; finished experiments are kept.
     """
     path = root / "conf" / f"{profile}.yaml"
     overrides = load_profile(path)
@@ -73,18 +73,21 @@ def run_grid(
         code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # changes not yet committed
         identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
         experiment = f"{profile}-{Path(name).name}-{identity}"
-        if _reference(root, experiment) is None:
-            log.info("running %s", experiment)
-            _run(root, experiment, chosen)
-        else:
+        commit = _commit_of(root, experiment)
+        if commit:
             log.info("%s is finished", experiment)
-        rows += _rows(root, experiment, name)
+        else:
+            log.info("running %s", experiment)
+            commit = _run(root, experiment, chosen)
+        rows += [
+            {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
+        ]
     _write(rows, output)
     return rows
 
 
 def _data_folder(path: Path) -> Path:
-    """Return the folder of images and masks that a path to either of them means."""
+    """Return the folder that holds images and masks, given that folder or its folder of masks."""
     path = path.resolve()
     if not path.is_dir():
         raise InputError(f"{path}: no such folder of masks")
@@ -96,8 +99,8 @@ def _fingerprint(folder: Path) -> str:
     listing = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            told = path.stat()
-            listing.update(f"{path}\0{told.st_size}\0{told.st_mtime_ns}\n".encode())
+            status = path.stat()
+            listing.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return f"v{listing.hexdigest()[:12]}"
 
 
@@ -108,43 +111,46 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _reference(root: Path, experiment: str) -> str | None:
-    """Return the git reference of a finished experiment on this commit, or None."""
+def _commit_of(root: Path, experiment: str) -> str:
+    """Return the commit of a finished experiment that started from HEAD; "" if there is none."""
     head = _git(root, "rev-parse", "HEAD").strip()
     # Where DVC keeps experiments: https://dvc.org/doc/user-guide/experiment-management
-    name = f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
-    return name if _git(root, "for-each-ref", name).strip() else None
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
+    return _git(root, "for-each-ref", "--format=%(objectname)", reference).strip()
 
 
-def _run(root: Path, experiment: str, overrides: dict[str, Any]) -> None:
-    """Run one experiment in a copy of the repository: the workspace stays as it is."""
+def _run(root: Path, experiment: str, overrides: dict[str, Any]) -> str:
+    """Run one experiment in a copy of the repository, and return its commit."""
     command = ["dvc", "exp", "run", "--temp", "--name", experiment, *flags(overrides)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # What DVC tells goes to standard error: standard output is for the table.
+    # DVC's messages go to standard error, because standard output is for the table.
     done = subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}, stdout=sys.stderr)
-    if done.returncode or _reference(root, experiment) is None:
+    commit = _commit_of(root, experiment)
+    if done.returncode or not commit:
         raise InputError(
-            f"experiment {experiment} failed (dvc says why above); mend it and run again: "
-            "finished experiments are not run again"
+            f"experiment {experiment} failed; DVC's message above says why. Correct it and run "
+            "the same command again: finished experiments are not repeated"
         )
+    return commit
 
 
-def _rows(root: Path, experiment: str, weights: str) -> list[dict[str, Any]]:
+def _scores(root: Path, commit: str) -> list[dict[str, Any]]:
+    """Return a row of scores for each model and split of an experiment."""
     from dvc.api import DVCFileSystem  # takes seconds to import
 
-    files = DVCFileSystem(str(root), rev=_git(root, "rev-parse", _reference(root, experiment)).strip())
+    files = DVCFileSystem(str(root), rev=commit)
     rows = []
     for model in MODELS:
         for split in ORDER:
             result = json.loads(files.read_text(f"metrics/{model}/{split}_eval.json"))
-            row = {"weights": weights, "model": model, "split": split, "fields": result["fields"]}
-            # The mean of cell and background is "average" in the file, as in the paper; beside
-            # average precision the word would mislead.
-            for kind, told in (("cell", "cell"), ("average", "mean")):
-                row |= {f"{told} {score}": value for score, value in result[kind].items()}
+            row = {"model": model, "split": split, "fields": result["fields"]}
+            # In the file, as in the paper, the mean of cell and background is called "average".
+            # In the table that name could be taken for average precision.
+            for kind, shown in (("cell", "cell"), ("average", "mean")):
+                row |= {f"{shown} {score}": value for score, value in result[kind].items()}
             precisions = result["objects"].get("average_precision", {})
             row |= {f"AP@{threshold}": precisions.get(threshold) for threshold in SHOWN_IOU}
-            rows.append(row | {"experiment": experiment})
+            rows.append(row)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Profiles: files of parameter overrides, conf/<name>.yaml, and the flags they are for DVC."""
+"""Profiles: files of parameters that differ from params.yaml, conf/<name>.yaml."""
 
 import json
 from pathlib import Path
@@ -7,39 +7,33 @@ from typing import Any
 import yaml
 
 from cellular.base.errors import InputError
-from cellular.base.params import read_params
+from cellular.base.params import flat, read_params
 
 RESERVED = ("true", "false", "null", "none", "nan", "inf")
 
 
 def load_profile(path: Path) -> dict[str, Any]:
-    """Return the overrides of a profile, by dotted name; `InputError` if it holds anything else."""
+    """Return the values in a profile by dotted name, such as `train.n_epochs`.
+
+    Raises `InputError` if there is no such file, or it does not hold names with values.
+    """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         known = ", ".join(sorted(found.stem for found in Path(path).parent.glob("*.yaml")))
         raise InputError(f"{path}: no such profile; there are: {known or 'none'}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected names of parameters with their values")
-    return _flat(content)
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    return dict(flat(content))
 
 
 def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dict[str, Any]:
-    """Return the content of params.yaml with `overrides` in it, not validated.
+    """Return the content of params.yaml with `overrides` in it, not validated yet.
 
-    Raises `InputError`, which names the file `where`, if a value is to have entries of its own.
+    Raises `InputError`, which names the file `where`, if a name leads into a value, as
+    `dataset.name` does.
     """
     content = read_params(params_path)
     for name, value in overrides.items():
@@ -48,20 +42,21 @@ def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dic
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise InputError(f"{where}: {name}: {section} is no section")
+                raise InputError(f"{where}: {name}: {section} is a value, not a section")
         place[last] = value
     return content
 
 
 def flags(overrides: dict[str, Any]) -> list[str]:
-    """Return overrides as flags of `dvc exp run`: -S, name=value, ..."""
+    """Return overrides as flags of `dvc exp run`: `-S`, `name=value`, ..."""
     return [part for name, value in overrides.items() for part in ("-S", f"{name}={_hydra(value)}")]
 
 
 def _hydra(value: Any) -> str:
-    """Return a value as Hydra's grammar of overrides, which DVC uses, writes it."""
+    """Return a value in the syntax of Hydra's overrides, which DVC uses."""
     if isinstance(value, str):
-        # A word is written as it is; what Hydra could take for a number or for null is quoted.
+        # A plain word needs no quotes. Anything that Hydra could read as a number, as null or as
+        # part of its own syntax does.
         plain = value.replace("_", "a").replace("-", "a").isalnum() and value.isascii()
         plain = plain and value[0].isalpha() and value.lower() not in RESERVED
         return value if plain else json.dumps(value, ensure_ascii=False)

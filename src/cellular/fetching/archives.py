@@ -1,7 +1,7 @@
-"""Archives: members read by name and checked, from a whole file or over HTTP Range requests.
+"""Archives: members read by name and verified, from a local file or over HTTP Range requests.
 
-Nothing is unpacked as it comes: the members that are wanted are named, each is checked before a
-byte of it is written, and none can leave the folder that it is unpacked to.
+Only members that the caller names are unpacked. Each is checked before a byte of it is written, and
+none can be written outside the folder that is unpacked to.
 """
 
 import fnmatch
@@ -17,69 +17,68 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import requests
 from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import whole
 from cellular.fetching.downloads import CHUNK, TIMEOUT, check_response, check_space, retrying
 
-CONNECTIONS = 4  # at most, at a time: what a public server may be asked for
-BUFFER = 1 << 16  # of the reader of a remote directory, which is read from its end
-LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # APPNOTE.TXT 6.3.10, section 4.3.7
-SLACK = 1024  # a local header's extra field may be longer than the directory's copy of it
-ENCRYPTED = 0x1
-STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+CONNECTIONS = 4  # at a time; more would be impolite to a public server
+BUFFER = 1 << 16  # bytes per request while the directory of a remote archive is read
+LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # ZIP's APPNOTE.TXT 6.3.10, section 4.3.7
+SLACK = 1024  # bytes by which a local header may be longer than its entry in the directory suggests
+ENCRYPTED = 0x1  # in the flags of a member
+MOST_GROWTH = 1100  # of a harmless member; deflate reaches a factor of 1032
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
+    *(EOFError, RuntimeError, NotImplementedError),
+)
+Place = Callable[[PurePosixPath], PurePosixPath | None]  # see `unpack`
 
 
 @contextmanager
 def reading(archive: object) -> Iterator[None]:
-    """Turn what a damaged archive raises into an `InputError` that names it."""
+    """Turn the exceptions of a damaged archive into an `InputError` that names the archive."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError,
-            NotImplementedError, struct.error) as error:  # fmt: skip
-        raise InputError(f"{archive}: no readable archive, or damaged ({error})") from None
+    except DAMAGED as error:
+        raise InputError(
+            f"{archive}: no readable archive, or damaged ({error}); fetch it again"
+        ) from None
 
 
 def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
     """Raise one `InputError` that names every member that must not be unpacked.
 
-    These are paths that leave the folder, links, names that come twice, encrypted members, and
-    such as would grow more than a thousandfold.
+    These are members whose paths leave the folder, links, encrypted members, members with the same
+    name, and members that would grow more than a thousandfold.
     """
-    faults, seen = [], set()
+    faults, seen = Faults(), set()
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            faults.append(f"{member.filename}: leads out of the folder")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            faults.append(f"{member.filename}: is a link")
-        if member.flag_bits & ENCRYPTED:
-            faults.append(f"{member.filename}: is encrypted")
-        if member.filename in seen:
-            faults.append(f"{member.filename}: is there twice")
-        if member.file_size > 1100 * member.compress_size + CHUNK:  # deflate reaches 1032 : 1
-            faults.append(f"{member.filename}: grows from {member.compress_size:,} to "
-                          f"{member.file_size:,} bytes")  # fmt: skip
+        escapes = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+        size, packed = member.file_size, member.compress_size
+        checks = {
+            "leads out of the folder": escapes,
+            "is a link": stat.S_ISLNK(member.external_attr >> 16),
+            "is encrypted": member.flag_bits & ENCRYPTED,
+            "is there twice": member.filename in seen,
+            f"grows from {packed:,} to {size:,} bytes": size > MOST_GROWTH * packed + CHUNK,
+        }
+        faults += [f"{archive}: {member.filename}: {what}" for what, bad in checks.items() if bad]
         seen.add(member.filename)
-    raise_faults(archive, [f"{archive}: {fault}" for fault in faults])
+    faults.raise_all(archive)
 
 
-def unpack(
-    archive: Path, folder: Path, place: Callable[[PurePosixPath], PurePosixPath | None]
-) -> list[Path]:
+def unpack(archive: Path, folder: Path, place: Place) -> None:
     """Write the members of a zip archive to `folder`, each where `place` puts it.
 
     Parameters
     ----------
     place : takes a member's path and returns its path below `folder`, or None to leave it out
-
-    Returns
-    -------
-    list of Path
-        The files, sorted.
 
     Raises
     ------
@@ -101,7 +100,7 @@ def unpack(
                 raise InputError(f"{archive}: two members are named {below}")
             targets[folder / below] = member
         if not wanted:
-            raise InputError(f"{archive}: nothing that is wanted is in it")
+            raise InputError(f"{archive}: none of the wanted files is in it; is it the right file?")
         check_members(archive, wanted)
         folder.mkdir(parents=True, exist_ok=True)
         check_space(folder, sum(member.file_size for member in wanted))
@@ -109,11 +108,10 @@ def unpack(
             target.parent.mkdir(parents=True, exist_ok=True)
             with opened.open(member) as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
-    return sorted(targets)
 
 
-def matching(pattern: str) -> Callable[[PurePosixPath], PurePosixPath | None]:
-    """Return a `place` for `unpack`: what matches goes right into the folder."""
+def matching(pattern: str) -> Place:
+    """Return a `place` for `unpack` that puts the members that match right into the folder."""
 
     def place(path: PurePosixPath) -> PurePosixPath | None:
         return PurePosixPath(path.name) if fnmatch.fnmatchcase(str(path), pattern) else None
@@ -135,7 +133,7 @@ def read_member(archive: Path, name: str, sha256: str | None = None) -> bytes:
     Raises
     ------
     InputError
-        If there is none of that name, or its SHA-256 differs.
+        If there is no member of that name, or its SHA-256 is another one.
     """
     with reading(archive), tarfile.open(archive) as opened:
         try:
@@ -152,9 +150,9 @@ def read_member(archive: Path, name: str, sha256: str | None = None) -> bytes:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file behind an HTTP server that answers Range requests, to be read and sought in.
+    """A file on an HTTP server, readable and seekable through Range requests.
 
-    All parts must be of one version: a part with another ETag is an error.
+    All parts must come from one version of the file: another ETag is an error.
     """
 
     def __init__(self, http: requests.Session, url: str):
@@ -165,7 +163,7 @@ class RemoteFile(io.RawIOBase):
             self.size = int(response.headers["Content-Range"].rpartition("/")[2])
 
     def part(self, start: int, length: int) -> requests.Response:
-        """Ask for `length` bytes from `start`; the answer is checked but not read yet."""
+        """Request `length` bytes from `start`; the response is checked, its body not read yet."""
         response = self.http.get(
             self.url,
             headers={"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"},
@@ -185,24 +183,24 @@ class RemoteFile(io.RawIOBase):
         return response
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True: `io` asks before it reads."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be sought in."""
+        """Return True: `zipfile` asks before it seeks."""
         return True
 
     def tell(self) -> int:
-        """Return the place of the next byte."""
+        """Return the position of the next byte."""
         return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place."""
+        """Move to a position and return it."""
         self.at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence]
         return self.at
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer`, or what is left of the file."""
+    def readinto(self, buffer: Any) -> int:
+        """Read bytes into `buffer` from the current position on, and return their number."""
         length = min(len(buffer), self.size - self.at)
         if length <= 0:
             return 0
@@ -218,15 +216,16 @@ class RemoteFile(io.RawIOBase):
 
 
 def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folder: Path) -> None:
-    """Fetch members of a zip archive behind `url` to `folder`, without the rest of it.
+    """Fetch members of the zip archive at `url` to `folder`, without the rest of the archive.
 
-    The archive's directory is read (zip64 too), then the bytes of each wanted member, several at a
-    time. A member gets its name when its size and CRC are right; one that is there is kept.
+    The archive's directory is read first (zip64 too), then the bytes of each wanted member, several
+    members at a time. A member gets its name when its size and CRC are right; members that are in
+    the folder already are kept.
 
     Raises
     ------
     InputError
-        If a member is not in the archive or must not be unpacked, or its bytes are wrong.
+        If a member is not in the archive, must not be unpacked, or its bytes are wrong.
     """
     wanted = sorted(set(wanted))
     remote = RemoteFile(http, url)
@@ -234,29 +233,30 @@ def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folde
         directory: dict[str, list[zipfile.ZipInfo]] = {}
         for member in opened.infolist():
             directory.setdefault(member.filename, []).append(member)
-    raise_faults(url, [f"{name}: not in the archive" for name in wanted if name not in directory])
+    Faults(f"{name}: not in the archive" for name in wanted if name not in directory).raise_all(url)
     members = [member for name in wanted for member in directory[name]]
     check_members(url, members)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [member for member in members if not _is_whole(folder / member.filename, member)]
     check_space(folder, sum(member.file_size for member in missing))
 
-    bar = tqdm(
-        desc="fetch", total=sum(member.compress_size for member in missing), unit="B",
-        unit_scale=True, leave=False,
-    )  # fmt: skip
+    size = sum(member.compress_size for member in missing)
+    bar = tqdm(desc="fetch", total=size, unit="B", unit_scale=True, leave=False)
+
+    def kept() -> bool:
+        return any((folder / member.filename).exists() for member in members)
 
     def fetch(member: zipfile.ZipInfo) -> None:
         target = folder / member.filename
         with reading(f"{url}: {member.filename}"):
-            retrying(lambda: _fetch_member(remote, member, target), url)
+            retrying(lambda: _fetch_member(remote, member, target), url, kept)
         bar.update(member.compress_size)
 
     with bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-        waiting = [pool.submit(fetch, member) for member in missing]
+        calls = [pool.submit(fetch, member) for member in missing]
         try:
-            for done in waiting:
-                done.result()
+            for call in calls:
+                call.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -273,42 +273,15 @@ def _is_whole(path: Path, member: zipfile.ZipInfo) -> bool:
 
 
 def _fetch_member(remote: RemoteFile, member: zipfile.ZipInfo, target: Path) -> None:
-    """Fetch, inflate and check one member; it gets its name when it is whole."""
-    name = f"{remote.url}: {member.filename}"
-    if member.compress_type not in (STORED, DEFLATED):
-        raise InputError(f"{name}: compression {member.compress_type} is not supported")
+    """Fetch and inflate one member; it gets its name once its size and CRC are right."""
     header = LOCAL_HEADER.size + len(member.filename.encode()) + len(member.extra) + SLACK
     length = min(header + member.compress_size, remote.size - member.header_offset)
     with remote.part(member.header_offset, length) as response, whole(target) as staging:
-        chunks = response.iter_content(CHUNK)
-        start = b""
-        while len(start) < min(header, length):
-            try:
-                start += next(chunks)
-            except StopIteration:
-                raise requests.ConnectionError("body too short") from None
-        fields = LOCAL_HEADER.unpack_from(start)
+        fields = LOCAL_HEADER.unpack(response.raw.read(LOCAL_HEADER.size))
         if fields[0] != b"PK\x03\x04":
-            raise InputError(f"{name}: no member stands where the directory says")
-        data = LOCAL_HEADER.size + fields[9] + fields[10]
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS) if member.compress_type == DEFLATED else None
-        left, size, check = member.compress_size, 0, 0
-        with staging.open("wb") as file:
-            chunk = start[data:]
-            while left:
-                chunk = chunk[:left]
-                left -= len(chunk)
-                # One byte more than declared is enough to know that it is too long.
-                room = member.file_size - size + 1
-                content = inflate.decompress(chunk, room) if inflate else chunk
-                size += len(content)
-                if size > member.file_size:
-                    raise InputError(f"{name}: longer than the {member.file_size:,} bytes declared")
-                check = zlib.crc32(content, check)
-                file.write(content)
-                if left:
-                    chunk = next(chunks, b"")
-                    if not chunk:
-                        raise requests.ConnectionError("body too short")
-        if size != member.file_size or check != member.CRC:
-            raise InputError(f"{name}: its bytes are damaged (size or CRC); run again")
+            raise zipfile.BadZipFile("a member is not where the directory says")
+        response.raw.read(fields[9] + fields[10])
+        with zipfile.ZipExtFile(response.raw, "r", member) as source, staging.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        if staging.stat().st_size != member.file_size:
+            raise zipfile.BadZipFile("a member is shorter than the directory says")

@@ -1,37 +1,35 @@
-"""Data sets of the catalogue, verified, in the layout that the stages expect."""
+"""Data sets of the catalogue: fetched, verified, and written in the layout that stages expect."""
 
 import logging
-import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import tifffile
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
-from cellular.fetching.archives import fetch_members, matching, names, unpack
+from cellular.fetching.archives import Place, fetch_members, matching, names, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
-from cellular.fetching.local import import_folder
+from cellular.fetching.local import import_folder, local_folder
 from cellular.fetching.params import DataParams
-from cellular.fetching.remotes import is_local, repository, resolve
+from cellular.fetching.remotes import is_local, resolve
 from cellular.fetching.sources import DatasetSource, catalogue
-from cellular.imaging.images import read_image
+from cellular.imaging.images import read_image, write_tiff
 
 log = logging.getLogger(__name__)
 
 WAVES = ("w1", "w2", "w3")  # FITC (EGFP), Texas Red (mRFP), transmitted light
-# The order of the authors' merged pictures, so that channel numbers mean the same.
-RGB = ("w2", "w1", "w3")
+RGB = ("w2", "w1", "w3")  # the order of channels in the authors' merged images
 
 
 def fetch_dataset(
     name: str, output_dir: Path, data: DataParams | None = None, *, force: bool = False
 ) -> dict[str, int]:
-    """Put a data set of the catalogue into `<output_dir>/images`, `masks` and `channels`.
+    """Write a data set of the catalogue to `<output_dir>/images`, `masks` and `channels`.
+
+    Parameters
+    ----------
+    data : where the user's own files are, for the data set local
 
     Returns
     -------
@@ -41,12 +39,13 @@ def fetch_dataset(
     Raises
     ------
     InputError
-        If the name is unknown, or its files cannot be had or are not what the catalogue describes.
+        If there is no such data set, or its files cannot be fetched or are not those that the
+        catalogue describes.
     """
     output_dir = Path(output_dir)
     source = catalogue().dataset(name)
     data = data or DataParams()
-    check_apart([output_dir], [repository() / data.path] if data.path else [])
+    check_apart([output_dir], [local_folder(data.path)] if data.path else [])
     check_new(output_dir, force)
     with whole(output_dir) as staging:
         staging.mkdir()
@@ -57,7 +56,8 @@ def fetch_dataset(
         }
 
 
-def _archive(name: str) -> Path:
+def _fetch(name: str) -> Path:
+    """Fetch a file of the catalogue and log its licence and citation."""
     source = catalogue().files[name]
     path = fetch(name, source)
     log.info("licence: %s", source.licence)
@@ -66,21 +66,22 @@ def _archive(name: str) -> Path:
 
 
 def _members(source: DatasetSource, staging: Path, data: DataParams) -> None:
-    archive = _archive(source.file)
+    archive = _fetch(source.file)
     for folder, pattern in source.members.items():
         unpack(archive, staging / folder, matching(pattern))
 
 
 def _folders(source: DatasetSource, staging: Path, data: DataParams) -> None:
-    archive = _archive(source.file)
+    archive = _fetch(source.file)
     for folder, wanted in source.members.items():
         unpack(archive, staging / folder, _below(wanted, archive))
 
 
-def _below(folder: str, archive: Path) -> Callable[[PurePosixPath], PurePosixPath | None]:
-    """Return a `place` for `unpack`: what lies below `folder`, at whatever depth that is.
+def _below(folder: str, archive: Path) -> Place:
+    """Return a `place` for `unpack` that keeps the files below `folder`, at whatever depth it is.
 
-    Folders beginning with "__" or "." are left out: archives made on a Mac have twins in __MACOSX.
+    Top folders beginning with "__" or "." are left out: archives from a Mac repeat every folder in
+    __MACOSX.
     """
     roots = {
         path.parts[: path.parts.index(folder) + 1]
@@ -103,7 +104,7 @@ def _below(folder: str, archive: Path) -> Callable[[PurePosixPath], PurePosixPat
 
 
 def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
-    masks = _archive(source.file)
+    masks = _fetch(source.file)
     unpack(masks, staging / "masks", _below("masks", masks))
     fields = sorted(path.name for path in (staging / "masks").iterdir() if path.is_dir())
     files = [f"{field}_{wave}.TIF" for field in fields for wave in WAVES]
@@ -113,46 +114,53 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     channels = staging / "channels"
     if is_local(address):
         if not Path(address).is_file():
-            raise InputError(f"{address}: no such file in the folder that stands for {images.url}")
+            raise InputError(
+                f"{address}: no such file in the folder that stands in for {images.url}"
+            )
         unpack(Path(address), channels, _members_of("images", files))
     else:
-        # Kept with the downloads, so that a fetch that was cut off has less to do the next time.
+        # Kept with the downloads, so that an interrupted fetch resumes with the missing members.
         kept = cache_dir() / f"members-of-{source.images}"
-        with session() as http, reaching(address):
+        with session() as http, reaching(address, source.images, images):
             fetch_members(http, address, [f"images/{name}" for name in files], kept)
         check_space(staging, sum((kept / "images" / name).stat().st_size for name in files))
         channels.mkdir()
         for name in files:
             shutil.copyfile(kept / "images" / name, channels / name)
-    raise_faults(
-        address, [f"{name}: not in {address}" for name in files if not (channels / name).exists()]
-    )
+    faults = Faults(f"{name}: not in {address}" for name in files if not (channels / name).exists())
+    faults.raise_all(address)
     (staging / "images").mkdir()
 
     def merge(field: str) -> None:
         planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
         merge_channels(planes, staging / "images" / f"{field}.tif")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(tqdm(pool.map(merge, fields), "merge", len(fields), unit="field", leave=False))
+    faults.map(merge, fields, "merge")
+    faults.raise_all(channels)
 
 
-def _members_of(folder: str, files: list[str]) -> Callable[[PurePosixPath], PurePosixPath | None]:
-    """Return a `place` for `unpack`: these files of one folder, without it."""
+def _members_of(folder: str, files: list[str]) -> Place:
+    """Return a `place` for `unpack` that keeps these files of a folder, without the folder."""
     wanted = {PurePosixPath(folder) / name for name in files}
     return lambda path: PurePosixPath(path.name) if path in wanted else None
 
 
 def merge_channels(paths: list[Path], target: Path) -> None:
-    """Write three one-channel images, of one size, as one (H, W, 3) TIFF of their dtype."""
+    """Write three images with one channel each, (H, W), as one TIFF, (H, W, 3), of their dtype.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, has several channels, or another size than the others.
+    """
     planes = [read_image(path) for path in paths]
     shapes = {plane.shape for plane in planes}
     if len(shapes) != 1 or planes[0].ndim != 2:
-        raise InputError(f"{', '.join(map(str, paths))}: shapes {shapes}, expected one plane each")
-    tifffile.imwrite(
-        target, np.dstack(planes), photometric="rgb", compression="zlib", metadata=None,
-        software=False,
-    )  # fmt: skip
+        raise InputError(
+            f"{', '.join(map(str, paths))}: shapes {shapes}, expected one shape (H, W) for all; "
+            "fetch the channels again"
+        )
+    write_tiff(target, np.dstack(planes))
 
 
 def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:

@@ -1,8 +1,8 @@
-"""Downloads that go on where they stopped, and are whole and right before they get their name.
+"""Downloads that resume where they stopped, and get their name once they are complete and verified.
 
 requests with urllib3's Retry does the HTTP: waiting with jitter, honouring Retry-After, redirects,
-certificates, proxies. What is ours is the part that libraries leave out: a partial file that
-outlives a kill and is continued only if the server still has the same bytes (Range, If-Range).
+certificates, proxies. This module adds what those libraries leave out: a partial file survives a
+kill, and is continued only if the server still has the same bytes (Range, If-Range).
 """
 
 import json
@@ -10,25 +10,33 @@ import logging
 import os
 import random
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
+from requests.utils import (
+    get_environ_proxies,
+    prepend_scheme_if_needed,
+    select_proxy,
+    urldefragauth,
+)
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cellular.base.errors import InputError
 from cellular.base.files import cache_dir, whole
 from cellular.fetching.records import digest, place, record, recorded, zenodo_record
-from cellular.fetching.remotes import PREFIX, is_local, resolve
-from cellular.fetching.sources import SourceFile
+from cellular.fetching.remotes import is_local, remote_of, resolve
+from cellular.fetching.sources import SourceFile, catalogue
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,13 +44,13 @@ T = TypeVar("T")
 USER_AGENT = "cellular-experiments/0.1"
 CHUNK = 1 << 20  # 1 MiB: large enough for the disk, small enough for a smooth bar
 TIMEOUT = (10, 60)  # seconds to connect, seconds between two reads
-ATTEMPTS = 5  # continued downloads after a connection broke in mid-body
-WAIT = 0.5  # seconds before the second try; doubled for each further one, with jitter
-RETRIES = 5  # of a request that was refused or could not connect
+ATTEMPTS = 5  # at a file, when the connection breaks while it is received
+WAIT = 0.5  # seconds before the second attempt; doubled for each further one, with jitter
+RETRIES = 5  # of a request that is refused or finds no connection
 
 
 def session() -> requests.Session:
-    """Return a session with our User-Agent, which waits and tries again where that can help."""
+    """Return a session with our User-Agent, which waits and retries where that can help."""
     retry = Retry(
         total=RETRIES,
         backoff_factor=WAIT,
@@ -51,91 +59,116 @@ def session() -> requests.Session:
         respect_retry_after_header=True,
         raise_on_status=False,
     )
-    made = requests.Session()
-    made.headers["User-Agent"] = USER_AGENT
+    http = requests.Session()
+    http.headers["User-Agent"] = USER_AGENT
     for scheme in ("https://", "http://"):
-        made.mount(scheme, HTTPAdapter(max_retries=retry))
-    return made
+        http.mount(scheme, HTTPAdapter(max_retries=retry))
+    return http
 
 
 def fetch(name: str, source: SourceFile) -> Path:
     """Return a local copy of a file of the catalogue, downloaded if it is not there yet.
 
-    A file whose SHA-256 the catalogue does not state must be the one that was recorded when it was
-    first fetched (`cellular.fetching.records`); and what Zenodo's record says of it must hold.
+    Where the catalogue states no SHA-256, the file must have the one that was recorded when it was
+    first fetched (`cellular.fetching.records`). If Zenodo states its size and MD5, it must have
+    those too.
 
     Raises
     ------
     InputError
-        If it cannot be had, or is not the file that the catalogue describes.
+        If the file cannot be fetched, or is not the one that the catalogue describes.
     """
     described = described_by_record(source)
-    target = cache_dir() / (source.file or f"{_folder(source.url)}-{source.url.rsplit('/', 1)[1]}")
+    # The remote is part of the name, because two remotes may have files of one name.
+    remote = remote_of(source.url) or "file"
+    target = cache_dir() / (source.file or f"{remote}-{source.url.rsplit('/', 1)[1]}")
     with FileLock(target.with_name(f".{target.name}.lock")):
         if target.exists() and described.sha256 and not _difference(target, described):
             return target
         log.info("fetching %s: %s", name, source.what)
-        address = "" if source.package else resolve(source.url)
-        if address and is_local(address):
-            _copy(Path(address), target, described)
+        url = resolve(source.url)
+        if url and is_local(url):
+            _copy(Path(url), target, described)
         else:
-            with session() as http, reaching(address or "the package index"):
-                url = address or _package_url(http, source)
-                stated = zenodo_record(http, url, TIMEOUT)
-                download(http, url, target, described, stated)
+            with session() as http:
+                if source.package:
+                    index = os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT
+                    with reaching(index, name, source):
+                        url = _package_url(http, index, source)
+                with reaching(url, name, source):
+                    download(http, url, target, described, zenodo_record(http, url, TIMEOUT))
         if described.sha256 is None:
             record(source.url, target)
-            log.info("its hash is recorded in %s; commit that file", place())
+            log.info("the hash of %s is recorded in %s; commit that file", name, place())
     return target
 
 
 def described_by_record(source: SourceFile) -> SourceFile:
-    """Return `source` with the size and hash that were recorded, where the catalogue has none."""
+    """Return `source` with the recorded size and hash if the catalogue states no hash."""
     known = recorded(source.url) if source.url and source.sha256 is None else None
     if known is None:
         return source
     return source.model_copy(update=known.model_dump())
 
 
-def _folder(url: str) -> str:
-    """Return a short name for where a file is from: two sources may have files of one name."""
-    return url.removeprefix(PREFIX).split("/", 1)[0] if url.startswith(PREFIX) else "file"
-
-
 def _copy(origin: Path, target: Path, source: SourceFile) -> None:
     if not origin.is_file():
-        raise InputError(f"{origin}: no such file in the folder that stands for {source.url}")
+        raise InputError(f"{origin}: no such file in the folder that stands in for {source.url}")
     check_space(target.parent, origin.stat().st_size)
     with whole(target) as staging:
         shutil.copyfile(origin, staging)
         fault = _difference(staging, source)
         if fault:
-            raise InputError(f"{origin}: {fault}; nothing of it is used")
+            raise InputError(f"{origin}: {fault}; the file is not used")
 
 
 @contextmanager
-def reaching(address: str) -> Iterator[None]:
-    """Turn what is left of network errors, after all tries, into an `InputError`."""
+def reaching(address: str, name: str, source: SourceFile) -> Iterator[None]:
+    """Turn network errors while a file of the catalogue is fetched into one `InputError`.
+
+    A host that is not found ends the fetch before its first request: trying again cannot help.
+    """
+    remedy = "check the connection, or fetch from elsewhere: " + (
+        "name another package index in PIP_INDEX_URL"
+        if source.package
+        else "name a mirror or a local folder with dvc remote modify --local "
+        f"{remote_of(source.url) or '<remote>'} url <address or folder>"
+    )
+    if name in {weights.file for weights in catalogue().weights.values()}:
+        remedy += (
+            "; or start from other weights (train.model_type in params.yaml, "
+            "--weights of run_experiments.sh)"
+        )
+    # Behind a proxy it is the proxy that resolves the host's name, and its own must be known here.
+    proxy = select_proxy(address, get_environ_proxies(address))
+    host = urlsplit(prepend_scheme_if_needed(proxy, "http") if proxy else address).hostname
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        raise InputError(
+            f"the host {host} was not found, so {name} is not fetched; {remedy}"
+        ) from None
     try:
         yield
     except (requests.RequestException, HTTPError) as error:
         raise InputError(
-            f"{address}: cannot be reached ({type(error).__name__}); check the connection, or "
-            "name a mirror (dvc remote modify --local ...; PIP_INDEX_URL for packages)"
+            f"{urldefragauth(address)}: cannot be reached ({type(error).__name__}); {remedy}"
         ) from None
 
 
-def _package_url(http: requests.Session, source: SourceFile) -> str:
-    """Return where the package index has a file. Its metadata is not asked for, no code is run."""
-    index = os.environ.get("PIP_INDEX_URL") or PYPI_SIMPLE_ENDPOINT
+def _package_url(http: requests.Session, index: str, source: SourceFile) -> str:
+    """Return the address of a package's file. Its metadata is not read, and no code is run."""
     try:
         page = PyPISimple(index, session=http).get_project_page(source.package, timeout=TIMEOUT)
     except NoSuchProjectError:
-        raise InputError(f"the package index has no project {source.package}") from None
-    for package in page.packages:
+        page = None
+    for package in page.packages if page else []:
         if package.filename == source.file:
             return package.url
-    raise InputError(f"the package index has no file {source.file} of {source.package} any more")
+    raise InputError(
+        f"the package index has no file {source.file} of the package {source.package}; name "
+        "another index in PIP_INDEX_URL"
+    )
 
 
 def download(
@@ -147,11 +180,20 @@ def download(
 ) -> None:
     """Download `url` to `target`; the bytes are checked before the file gets this name.
 
-    What was received before a kill or a broken connection is kept in `<target>.part` and continued.
-    `stated` are the size and the md5 that the publisher states.
+    Bytes received before a kill or a broken connection are kept in `<target>.part`, and the next
+    download continues from there. `stated` are the size and the MD5 that the publisher states.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be received, or is not the one that `source` describes.
     """
     part = target.with_name(f"{target.name}.part")
-    retrying(lambda: _receive(http, url, part, source), url)
+
+    def kept() -> bool:
+        return part.exists() and part.stat().st_size > 0
+
+    retrying(lambda: _receive(http, url, part, source), url, kept)
     fault = _difference(part, source)
     if not fault and stated:
         size, md5 = stated
@@ -163,37 +205,48 @@ def download(
     if fault:
         part.unlink()
         _state(part).unlink(missing_ok=True)
-        raise InputError(f"{url}: {fault}; nothing of it is used. Try again, or check the source")
+        raise InputError(f"{url}: {fault}; the file is not used. Run again, or check the source")
     part.replace(target)
     _state(part).unlink(missing_ok=True)
 
 
-def retrying(receive: Callable[[], T], url: str) -> T:
-    """Call `receive` again while the connection breaks in mid-body, `ATTEMPTS` times at most."""
+def retrying(receive: Callable[[], T], url: str, kept: Callable[[], bool] = lambda: False) -> T:
+    """Call `receive` until the connection holds, at most `ATTEMPTS` times.
+
+    `kept` tells whether something has been received and is kept for the next run.
+
+    Raises
+    ------
+    InputError
+        If the connection breaks in every attempt.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return receive()
         except (requests.RequestException, HTTPError) as error:
+            if any(isinstance(cause, MaxRetryError) for cause in error.args) and not kept():
+                raise  # there never was a connection, after all the session's own retries
             reason = type(error).__name__
             if attempt == ATTEMPTS:
+                remedy = "what was received is kept, run again to continue"
                 raise InputError(
-                    f"{url}: the connection broke {ATTEMPTS} times ({reason}); what was received "
-                    "is kept, run again to go on"
+                    f"{url}: the connection broke {ATTEMPTS} times ({reason}); "
+                    f"{remedy if kept() else 'run again later'}"
                 ) from None
-            log.info("the connection broke (%s); going on", reason)
+            log.info("the connection broke (%s); trying again", reason)
             time.sleep(random.uniform(0, WAIT * 2**attempt))
     raise AssertionError("unreachable")
 
 
 def _state(part: Path) -> Path:
+    """Return the file that says which version of which address `part` is."""
     return part.with_name(f"{part.name}.json")
 
 
 def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -> None:
+    """Receive a file from the end of `part` on, if the server still has the same file."""
     state = _state(part)
-    headers = {
-        "Accept-Encoding": "identity"
-    }  # the file's own bytes, so that offsets mean something
+    headers = {"Accept-Encoding": "identity"}  # offsets count the file's own bytes
     offset = part.stat().st_size if part.exists() else 0
     known = json.loads(state.read_text()) if state.exists() else {}
     if offset and known.get("url") == url and known.get("validator"):
@@ -201,7 +254,7 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
     else:
         offset = 0
     with http.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing is missing, or the file has become shorter
+        if response.status_code == 416:  # nothing is missing, or the server's file is shorter now
             state.unlink()
             if part.stat().st_size != source.size:
                 part.unlink()
@@ -210,25 +263,18 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
         check_response(response, url)
         if response.status_code != 206:
             if offset:
-                log.info(
-                    "the server does not continue downloads, or the file changed: from the start"
-                )
+                log.info("starting again: the server cannot resume downloads, or the file changed")
             offset = 0
         length = int(response.headers.get("Content-Length", 0))
         check_space(part.parent, length)
-        etag = response.headers.get("ETag", "")
-        validator = (
-            etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
-        )
+        validator = response.headers.get("ETag")
+        if not validator or validator.startswith("W/"):  # weak: the bytes may differ
+            validator = response.headers.get("Last-Modified")
         state.write_text(json.dumps({"url": url, "validator": validator}))
         received = 0
+        total = offset + length or None
         bar = tqdm(
-            total=offset + length or None,
-            initial=offset,
-            desc=part.stem,
-            unit="B",
-            unit_scale=True,
-            leave=False,
+            desc=part.stem, total=total, initial=offset, unit="B", unit_scale=True, leave=False
         )
         with part.open("ab" if offset else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK):
@@ -240,29 +286,28 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
 
 
 def check_response(response: requests.Response, url: str) -> None:
+    """Raise `InputError`, with what to do, unless the server sends the file."""
     status = response.status_code
     if status in (401, 403):
-        remedy = "the server refuses; a block of this address usually ends after some minutes"
+        remedy = "the server refuses access; if it has blocked this computer, wait some minutes"
     elif status in (404, 410):
-        remedy = (
-            "the file is not there any more; look for a new address in the catalogue's citation"
-        )
+        remedy = "the file is no longer there; look for its new address, from the citation on"
     elif status in (200, 206):
         if "text/html" not in response.headers.get("Content-Type", ""):
             return
-        remedy = "a web page came in place of the file; open the address in a browser to read it"
+        remedy = "it sent a web page in place of the file; read it in a browser"
     else:
         remedy = "try again later"
     raise InputError(f"{url}: the server answered {status} {response.reason}; {remedy}")
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise `InputError` if a folder's disk has not `needed` bytes free."""
+    """Raise `InputError` if fewer than `needed` bytes are free on a folder's disk."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
             f"{folder}: {needed:,} bytes to write, {free:,} free; make room, or choose another "
-            "folder (of downloads: CELLULAR_CACHE)"
+            "folder (for downloads with CELLULAR_CACHE)"
         )
 
 

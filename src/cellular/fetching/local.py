@@ -1,4 +1,4 @@
-"""Local data: a user's own folder of images and masks, in whichever layout it is."""
+"""Local data: the user's own folder of images and masks, in one of several layouts."""
 
 import io
 import logging
@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
 from cellular.imaging.fields import MASKS
-from cellular.imaging.images import image_files, label_files, read_labels
+from cellular.imaging.images import image_files, label_files, read_labels, write_tiff
 from cellular.imaging.masks import check_separated
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 IMG = "_img"
 SEG = "_seg"
 CELLPOSE_MASKS = ("_cp_masks", MASKS)  # as Cellpose's command line and its training name them
-CELLPOSE_OTHER = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines")  # what else it writes
+CELLPOSE_OTHER = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines")  # its other output files
 LAYOUTS = {
     "paper": "images/<field>.<ext> and masks/<field>/<class>/<name>.png",
     "labels": "images/<field>.<ext> and masks/<field>.<png|tif>",
@@ -31,16 +30,50 @@ LAYOUTS = {
 }
 
 
-def images_of(folder: Path) -> Path | None:
-    """Return the folder of images beside `masks`; the authors' archive names it images-color."""
-    found = [folder / name for name in ("images", "images-color") if (folder / name).is_dir()]
-    return found[0] if found else None
+def local_folder(path: str) -> Path:
+    """Return the folder that `data.path` names; a relative path starts at the repository's root.
+
+    DVC runs experiments in temporary copies of the repository, where the relative path still means
+    the user's folder.
+    """
+    return repository() / Path(path).expanduser()
+
+
+def import_folder(params: DataParams, output: Path) -> None:
+    """Write a user's folder to `<output>/images` and `<output>/masks`, as `prepare` expects them.
+
+    Raises
+    ------
+    InputError
+        One error that lists every fault: an image or masks without the other, a binary mask in
+        place of a label map, a file that cannot be read.
+    """
+    if params.path is None:
+        raise InputError("dataset local needs data.path, the folder of your images and masks")
+    folder = local_folder(params.path)
+    if not folder.is_dir():
+        raise InputError(
+            f"data.path {params.path!r}: there is no folder {folder.resolve()}; give the folder of "
+            "your images and masks (a relative path starts at the repository's root)"
+        )
+    layout = recognise(folder) if params.layout == "auto" else params.layout
+    log.info("%s: layout %s, %s", folder, layout, LAYOUTS[layout])
+    images, masks = output / "images", output / "masks"
+    images.mkdir(parents=True)
+    masks.mkdir()
+    READERS[layout](folder, images, masks)
 
 
 def recognise(folder: Path) -> str:
-    """Return the layout of a folder, a key of `LAYOUTS`; `InputError` if it is none, or several."""
+    """Return the layout of a folder, a key of `LAYOUTS`.
+
+    Raises
+    ------
+    InputError
+        If its files have none of the layouts, or several.
+    """
     found = []
-    if images_of(folder) and (folder / "masks").is_dir():
+    if _images_of(folder) and (folder / "masks").is_dir():
         inside = [path for path in (folder / "masks").iterdir() if not path.name.startswith(".")]
         found += ["paper"] if any(path.is_dir() for path in inside) else []
         found += ["labels"] if image_files(folder / "masks") else []
@@ -51,111 +84,120 @@ def recognise(folder: Path) -> str:
     if len(found) == 1:
         return found[0]
     known = "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
-    what = f"several layouts ({', '.join(found)})" if found else "no layout that is known"
-    raise InputError(f"{folder}: {what}; name one with data.layout. Known are {known}")
+    what = f"files in several layouts ({', '.join(found)})" if found else "no layout that is known"
+    raise InputError(f"{folder}: {what}; name one with data.layout. The layouts are {known}")
 
 
-def import_folder(params: DataParams, output: Path) -> None:
-    """Write a user's folder to `<output>/images` and `<output>/masks`, as `prepare` expects them.
+def _read_paper(folder: Path, images: Path, masks: Path) -> None:
+    _copy_images(folder, images)
+    for path in sorted((folder / "masks").rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            target = masks / path.relative_to(folder / "masks")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _read_labels(folder: Path, images: Path, masks: Path) -> None:
+    _copy_images(folder, images)
+    _write_labels(
+        folder, _by_field(folder, label_files(folder / "masks"), MASKS), read_labels, masks
+    )
+
+
+def _read_cellpose(folder: Path, images: Path, masks: Path) -> None:
+    files = [path for path in label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
+    found = _by_field(folder, files, *CELLPOSE_MASKS)
+    _copy_images_beside(folder, found, images)
+    _write_labels(folder, found, read_labels, masks)
+
+
+def _read_seg(folder: Path, images: Path, masks: Path) -> None:
+    found = _by_field(folder, sorted(folder.glob(f"*{SEG}.npy")), SEG)
+    _copy_images_beside(folder, found, images)
+    _write_labels(folder, found, read_seg, masks)
+
+
+# Each takes the user's folder, and the folders to write images and masks to.
+READERS = {
+    "paper": _read_paper,
+    "labels": _read_labels,
+    "cellpose": _read_cellpose,
+    "seg": _read_seg,
+}
+
+
+def _images_of(folder: Path) -> Path | None:
+    """Return the folder of images beside `masks`; the authors' archive names it images-color."""
+    found = [folder / name for name in ("images", "images-color") if (folder / name).is_dir()]
+    return found[0] if found else None
+
+
+def _copy_images(folder: Path, images: Path) -> None:
+    """Copy the folder of images of a layout that has one."""
+    source = _images_of(folder)
+    if source is None or not (folder / "masks").is_dir():
+        raise InputError(
+            f"{folder}: expected a folder images and a folder masks in it; change data.path or "
+            "data.layout"
+        )
+    for path in image_files(source):
+        shutil.copyfile(path, images / path.name)
+
+
+def _copy_images_beside(folder: Path, found: dict[str, Path], images: Path) -> None:
+    """Copy the images of a folder that also holds their masks, `found` by field."""
+    others = (*CELLPOSE_MASKS, *CELLPOSE_OTHER)
+    files = [path for path in image_files(folder) if not path.stem.endswith(others)]
+    by_field = _by_field(folder, files, IMG)
+    faults = Faults(
+        f"{path}: no image beside it" for field, path in found.items() if field not in by_field
+    )
+    faults += [
+        f"{path}: no masks beside it" for field, path in by_field.items() if field not in found
+    ]
+    faults.raise_all(folder)
+    for field, path in by_field.items():
+        shutil.copyfile(path, images / f"{field}{path.suffix}")
+
+
+def _by_field(folder: Path, paths: list[Path], *endings: str) -> dict[str, Path]:
+    """Return files by field: the file's name without the first of the `endings` that it has.
 
     Raises
     ------
     InputError
-        One error that tells all faults: an image or masks without the other, masks that are one
-        mask and no label map, files that cannot be read.
-    """
-    if params.path is None:
-        raise InputError("dataset local needs data.path, the folder of your images and masks")
-    # In a temporary copy of the repository a relative path still means the user's folder.
-    folder = repository() / Path(params.path).expanduser()
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder (data.path)")
-    layout = recognise(folder) if params.layout == "auto" else params.layout
-    log.info("%s: layout %s, %s", folder, layout, LAYOUTS[layout])
-    images, masks = output / "images", output / "masks"
-    for made in (images, masks):
-        made.mkdir(parents=True)
-    if layout in ("paper", "labels"):
-        origin = images_of(folder)
-        if origin is None or not (folder / "masks").is_dir():
-            raise InputError(f"{folder}: no images and masks in it; expected {LAYOUTS[layout]}")
-        for path in image_files(origin):
-            shutil.copyfile(path, images / path.name)
-        if layout == "labels":
-            found = _by_field(label_files(folder / "masks"), MASKS)
-            _write_labels(folder, found, read_labels, masks)
-            return
-        for path in sorted((folder / "masks").rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                target = masks / path.relative_to(folder / "masks")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-        return
-    by_field = _by_field(
-        [
-            path
-            for path in image_files(folder)
-            if not path.stem.endswith((*CELLPOSE_MASKS, *CELLPOSE_OTHER))
-        ],
-        IMG,
-    )
-    if layout == "cellpose":
-        files = [path for path in label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
-        found, read = _by_field(files, *CELLPOSE_MASKS), read_labels
-    else:
-        found, read = _by_field(sorted(folder.glob(f"*{SEG}.npy")), SEG), read_seg
-    faults = [
-        f"{path}: no image beside it" for field, path in found.items() if field not in by_field
-    ]
-    faults += [
-        f"{path}: no masks beside it" for field, path in by_field.items() if field not in found
-    ]
-    raise_faults(folder, faults)
-    for field, path in by_field.items():
-        shutil.copyfile(path, images / f"{field}{path.suffix}")
-    _write_labels(folder, found, read, masks)
-
-
-def _by_field(paths: list[Path], *endings: str) -> dict[str, Path]:
-    """Return files by field, their names without the first of `endings` that they have.
-
-    Raises `InputError` that names the files if there are several of one field.
+        If there are several files of one field.
     """
     fields: dict[str, list[Path]] = {}
     for path in paths:
         ending = next((ending for ending in endings if path.stem.endswith(ending)), "")
         fields.setdefault(path.stem.removesuffix(ending), []).append(path)
-    raise_faults(
-        paths[0].parent if paths else "",
-        [
-            f"{' and '.join(map(str, several))}: {len(several)} files of one field; keep one"
-            for several in fields.values()
-            if len(several) > 1
-        ],
-    )
+    Faults(
+        f"{' and '.join(map(str, several))}: {len(several)} files of one field; keep one"
+        for several in fields.values()
+        if len(several) > 1
+    ).raise_all(folder)
     return {field: found for field, (found,) in fields.items()}
 
 
 def _write_labels(
     folder: Path, found: dict[str, Path], read: Callable[[Path], np.ndarray], masks: Path
 ) -> None:
-    faults = []
-    for field, path in sorted(found.items()):
-        try:
-            labels = read(path)
-            check_separated(path, labels)
-            # 32 bits: more objects than a label map can hold are told by `prepare`.
-            tifffile.imwrite(
-                masks / f"{field}.tif", labels.astype(np.uint32), compression="zlib",
-                metadata=None, software=False,
-            )  # fmt: skip
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(folder, faults)
+    """Write the label map of each field as `<masks>/<field>.tif`."""
+
+    def write(field: str) -> None:
+        labels = read(found[field])
+        check_separated(found[field], labels)
+        # 32 bits, because maps with too many objects for 16 are refused later, by `prepare`.
+        write_tiff(masks / f"{field}.tif", labels.astype(np.uint32))
+
+    faults = Faults()
+    faults.map(write, sorted(found), "import")
+    faults.raise_all(folder)
 
 
 class _Arrays(pickle.Unpickler):
-    """Unpickles numpy arrays and plain Python values, and nothing that could run code."""
+    """An unpickler of numpy arrays and plain Python values that never runs code from the file."""
 
     ALLOWED = frozenset(
         (module, name)
@@ -169,15 +211,24 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"holds {module}.{name}, which is not run")
+            raise pickle.UnpicklingError(f"it calls {module}.{name}, which is not run")
         return super().find_class(module, name)
 
 
 def read_seg(path: Path) -> np.ndarray:
-    """Return the label map, (H, W) integer, of a `_seg.npy` that Cellpose's GUI saved.
+    """Return the label map, (H, W) integer, in a `_seg.npy` that Cellpose's GUI saved.
 
     Such a file is a pickled dictionary; only arrays and plain values are unpickled.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, holds anything else, or its masks are not one plane.
     """
+    damaged = (
+        *(pickle.UnpicklingError, ValueError, EOFError, KeyError, AttributeError),
+        *(IndexError, TypeError, ImportError),
+    )
     content = io.BytesIO(path.read_bytes())
     try:
         version = np.lib.format.read_magic(content)
@@ -186,12 +237,14 @@ def read_seg(path: Path) -> np.ndarray:
         )
         read_header(content)
         labels = np.asarray(_Arrays(content).load().item()["masks"])
-    except (pickle.UnpicklingError, ValueError, EOFError, KeyError, AttributeError, IndexError,
-            TypeError, ImportError) as error:  # fmt: skip
+    except damaged as error:
         raise InputError(
-            f"{path}: no masks of Cellpose's GUI can be read ({' '.join(str(error).split())}); "
-            "save it anew"
+            f"{path}: the masks of Cellpose's GUI cannot be read ({' '.join(str(error).split())}); "
+            "save the file again in the GUI"
         ) from None
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"{path}: masks of shape {labels.shape}, expected one plane of numbers")
+        raise InputError(
+            f"{path}: masks of shape {labels.shape} and dtype {labels.dtype}, expected whole "
+            "numbers of shape (H, W); save one plane in Cellpose's GUI"
+        )
     return labels

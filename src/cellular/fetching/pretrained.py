@@ -1,4 +1,4 @@
-"""Pretrained weights: what a model type names, fetched if need be, as a whole CPnet state dict."""
+"""Pretrained weights: fetched if necessary, and returned as a complete CPnet state dict."""
 
 from pathlib import Path
 
@@ -14,25 +14,30 @@ SCRATCH = "scratch"
 
 
 def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
-    """Return the weights that `model_type` names, as a whole CPnet state dict.
+    """Return weights as a complete CPnet state dict.
 
-    A name in the catalogue, `scratch` (random weights, by `seed`), or the path of a weights file.
+    Parameters
+    ----------
+    model_type : a name in the catalogue, `scratch` for random weights, or the path of a weights
+        file; a relative path starts at the repository's root
+    seed : decides the random weights
 
     Raises
     ------
     InputError
-        If it is none of these. Never another model in its place.
+        If there are no such weights, or they cannot be fetched or read; no others replace them.
     """
     if model_type == SCRATCH:
         return weights.random_state(seed)
     source = catalogue().weights.get(model_type)
     if source is None:
-        # In a temporary copy of the repository a relative path still means the user's file.
+        # In DVC's temporary copies of the repository, a relative path still means the user's file.
         path = repository() / Path(model_type).expanduser()
         if not path.is_file():
             known = ", ".join([*sorted(catalogue().weights), SCRATCH])
             raise InputError(
-                f"model type {model_type!r} is neither a file nor a known name; known: {known}"
+                f"model type {model_type!r}: neither a file, {path.resolve()}, nor one of the "
+                f"known names: {known}"
             )
         return weights.load(path)
     path = fetch(source.file, catalogue().files[source.file])
@@ -46,7 +51,7 @@ def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
 
 
 def fetch_weights(model_type: str, output: Path, *, seed: int = 0, force: bool = False) -> float:
-    """Write the weights that `model_type` names to `output`; Cellpose opens the file.
+    """Write weights (see `pretrained_state`) to `output`, as a file that Cellpose can open.
 
     Returns
     -------

@@ -1,4 +1,7 @@
-"""Records: hashes of files whose publishers state none, kept from the first fetch on."""
+"""Records: the size and hash that a file had when it was first fetched.
+
+They are kept for files whose publishers state no hash, so that later fetches can be verified.
+"""
 
 import hashlib
 import re
@@ -20,7 +23,7 @@ CHUNK = 1 << 20
 
 
 class Record(Section):
-    """What a file was when it was first fetched."""
+    """A file's size in bytes and its hash, when it was first fetched."""
 
     size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -34,15 +37,15 @@ class Records(Section):
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Return a file's hash as hexadecimal digits."""
-    made = hashlib.new(algorithm, usedforsecurity=False)
+    found = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            made.update(chunk)
-    return made.hexdigest()
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def place() -> Path:
-    """Return the file of the records: the repository's, also in DVC's temporary copies of it."""
+    """Return the path of the records, in the repository itself rather than in a copy of DVC's."""
     return repository() / RECORDED
 
 
@@ -59,28 +62,28 @@ def recorded(url: str) -> Record | None:
 
 
 def record(url: str, path: Path) -> Record:
-    """Keep what the file of a catalogue address is; returns the record."""
-    made = Record(size=path.stat().st_size, sha256=digest(path))
+    """Record the size and hash of the file that a catalogue address led to, and return them."""
+    new = Record(size=path.stat().st_size, sha256=digest(path))
     place().parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place().with_name(f".{place().name}.lock")):
         comment, known = _read()
-        known[url] = made
+        known[url] = new
         content = {name: known[name].model_dump() for name in sorted(known)}
         with whole(place()) as staging:
             staging.write_text(comment + yaml.safe_dump(content), encoding="utf-8")
-    return made
+    return new
 
 
 def zenodo_record(http: requests.Session, address: str, timeout: tuple) -> tuple[int, str] | None:
-    """Return size and md5 that Zenodo's record states of the file at `address`.
+    """Return the size in bytes and the MD5 that Zenodo's record states for the file at `address`.
 
-    None if the address is not of a Zenodo record, or a mirror that has no record to ask. Source:
+    None if the address is not one of Zenodo's, or leads to a mirror without records. Source:
     https://developers.zenodo.org, `files[].checksum`.
 
     Raises
     ------
     InputError
-        If the record does not list the file.
+        If the record cannot be read, or does not list the file.
     """
     root, _, name = address.rpartition("/")
     found = ZENODO.match(root)
@@ -94,10 +97,10 @@ def zenodo_record(http: requests.Session, address: str, timeout: tuple) -> tuple
         answer.raise_for_status()
         files = {file["key"]: file for file in answer.json()["files"]}
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{asked}: no record of files ({error}); try again later") from None
+        raise InputError(f"{asked}: no list of files ({error}); try again later") from None
     if name not in files:
         raise InputError(
-            f"{asked}: no file {name} in the record; it has {', '.join(sorted(files))}"
+            f"{asked}: the record has no file {name}; it has {', '.join(sorted(files))}"
         )
     kind, _, checksum = files[name]["checksum"].partition(":")
     return int(files[name]["size"]), checksum if kind == "md5" else ""

@@ -1,7 +1,7 @@
-"""Remotes: where `remote://<name>/<path>` of the catalogue leads, by DVC's own configuration.
+"""Remotes: DVC's configuration says where `remote://<name>/<path>` in the catalogue leads.
 
-The roots stand in .dvc/config alone, so that `dvc remote modify --local <name> url ...` moves
-everything that comes from there to a mirror, or to a local folder.
+The address of each remote is only in .dvc/config, so that `dvc remote modify --local <name> url
+...` replaces it, for all of its files, by a mirror or a local folder.
 """
 
 import os
@@ -16,15 +16,15 @@ PREFIX = "remote://"
 
 
 def repository() -> Path:
-    """Return the repository's root; in DVC's temporary copies, that of the real one.
+    """Return the repository's root, also from within one of DVC's temporary copies.
 
-    A copy has no `.dvc/config.local`, in which a machine's mirrors stand.
+    The copies lack `.dvc/config.local`, which names the mirrors of this machine.
     """
     return Path(os.environ.get("DVC_ROOT", ROOT))
 
 
 def resolve(url: str) -> str:
-    """Return the address, or the local path, that `url` leads to.
+    """Return the address or the local path that a catalogue address leads to.
 
     Raises
     ------
@@ -46,6 +46,11 @@ def resolve(url: str) -> str:
     return f"{remotes[name]['url'].rstrip('/')}/{path}"
 
 
+def remote_of(url: str) -> str:
+    """Return the name of the remote in a catalogue address, or "" if it names none."""
+    return url.removeprefix(PREFIX).partition("/")[0] if url.startswith(PREFIX) else ""
+
+
 def is_local(address: str) -> bool:
-    """Tell whether an address is a path of this machine."""
+    """Tell whether an address is a path on this machine."""
     return "://" not in address

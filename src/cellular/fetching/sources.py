@@ -1,10 +1,10 @@
-"""The catalogue of what is fetched: sources.yaml, validated.
+"""The catalogue of files that can be fetched: sources.yaml, validated.
 
-Well-kept libraries do what is not ours in the fetching: requests with urllib3's Retry the HTTP
-(waiting, Retry-After, redirects, certificates, proxies), zipfile the directories of archives, DVC's
-configuration the addresses, pypi-simple the package index. fsspec, which comes with DVC, reads
-remote files too, but neither honours Retry-After nor binds the parts of a file to one version
-(If-Range, ETag), nor keeps what it received when it is killed: that is why it is not used.
+Fetching rests on well-kept libraries: requests with urllib3's Retry for HTTP (waiting, Retry-After,
+redirects, certificates, proxies), zipfile for archives, DVC's configuration for addresses,
+pypi-simple for the package index. fsspec, which comes with DVC, reads remote files too. It is not
+used because it ignores Retry-After, does not check that all parts of a file are of one version
+(If-Range, ETag), and loses what it has received when it is killed.
 """
 
 from functools import cache
@@ -22,36 +22,36 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class SourceFile(Section):
-    """A file to download: from a package index (`package`, `file`) or from a `url`."""
+    """A file to download, either from the package index (`package`, `file`) or from a `url`."""
 
     what: str
     licence: str
     citation: str
-    package: str | None = None
-    file: str | None = None
-    url: str | None = None
+    package: str = ""
+    file: str = ""
+    url: str = ""
     size: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=SHA256)
 
     @model_validator(mode="after")
     def _findable(self) -> "SourceFile":
-        if (self.url is None) == (self.package is None) or bool(self.package) != bool(self.file):
+        if bool(self.url) == bool(self.package) or bool(self.package) != bool(self.file):
             raise ValueError("expected either url, or package and file")
         return self
 
 
 class DatasetSource(Section):
-    """A data set and how it becomes data/raw; sources.yaml tells what each `how` is."""
+    """A data set, and how it becomes data/raw; sources.yaml explains each `how`."""
 
     what: str
     how: Literal["members", "channels", "folders", "local"]
-    file: str | None = None
-    images: str | None = None
+    file: str = ""
+    images: str = ""
     members: dict[str, str] = Field(default_factory=dict)
 
 
 class WeightsSource(Section):
-    """Weights: a file, or a member of an archive, and how its tensors are named."""
+    """Weights: a file or a member of it, how its tensors are named, and a diameter in pixels."""
 
     file: str
     member: str | None = None
@@ -73,7 +73,7 @@ class Catalogue(Section):
         used += [(name, item.file) for name, item in self.datasets.items()]
         used += [(name, item.images) for name, item in self.datasets.items()]
         for name, file in used:
-            if file is not None and file not in self.files:
+            if file and file not in self.files:
                 raise ValueError(f"{name}: file {file!r} is not under files")
         return self
 
@@ -87,19 +87,20 @@ class Catalogue(Section):
 
 @cache
 def catalogue() -> Catalogue:
-    """Return the catalogue that stands beside this module."""
+    """Return the catalogue, the file beside this module."""
     return validate(
         Catalogue, yaml.safe_load(CATALOGUE.read_text(encoding="utf-8")), str(CATALOGUE)
     )
 
 
 def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
-    """Return what a data set and weights are, where they come from, licence and citation.
+    """Return where a data set and weights come from.
 
     Returns
     -------
     list of dict
-        For each file: name, what, url, licence, citation; empty texts for data of the user's own.
+        For each file: name, what, url, licence and citation; the last three are empty for the
+        user's own files.
     """
     known = catalogue()
     data, weights = known.datasets.get(dataset), known.weights.get(model_type)
@@ -108,7 +109,7 @@ def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
         (f"data set {dataset}", data and data.what, [data.file, data.images] if data else []),
         (f"weights {model_type}", None, [weights.file] if weights else []),
     ):
-        sources = [known.files[file] for file in files if file is not None]
+        sources = [known.files[file] for file in files if file]
         for source in sources:
             found.append(
                 {

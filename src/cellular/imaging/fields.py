@@ -1,6 +1,7 @@
-"""Fields of view: their names, their images and masks, and the split that each belongs to."""
+"""Fields of view: their names, images and label maps, and the split that each belongs to."""
 
 import csv
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.imaging.images import image_files, label_files, read_image, read_labels
 from cellular.imaging.masks import check_size, relabel
 
-SPLITS = ("train", "valid", "test")
-ALL = "all"  # stands for a class: the cells of every class but the excluded
-# What lies beside a prepared field's image, <field>.<ext>:
-MASKS = "_masks"  # its label map (the ending is Cellpose's own)
-EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has such
+TRAINING_SPLITS = ("train", "valid")  # those that training needs
+SPLITS = (*TRAINING_SPLITS, "test")
+ALL = "all"  # used like a class: the cells of all classes except the excluded ones
+# Endings of the files beside a prepared field's image, <field>.<ext>:
+MASKS = "_masks"  # its label map, as Cellpose names it
+EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has any
 CLASSES = "_classes.csv"  # the class of each label, if classes are known
-# Timepoint_<number>_<date>-<plate>_<well>_s<site>, as CELLULAR names its fields
+# Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
 NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_s\d+")
 
 
@@ -34,7 +36,7 @@ class Pair:
 
 
 def origin(field: str) -> dict[str, str]:
-    """Return time point and well by the name of a field; nothing if it is not named as CELLULAR's.
+    """Return the time point and the well in a field's name, or {} if CELLULAR does not name it so.
 
     >>> origin("Timepoint_001_220518-ST_C03_s3")
     {'timepoint': '001', 'well': 'C03'}
@@ -43,48 +45,57 @@ def origin(field: str) -> dict[str, str]:
     return {key: named[key] for key in ("timepoint", "well")} if named else {}
 
 
-def split_of(field: str, val_pattern: str, test_pattern: str) -> str:
-    """Return the split of a field: test or valid by the text in its name, otherwise train.
-
-    Raises `InputError` if its name holds both patterns.
-    """
-    valid, test = val_pattern in field, test_pattern in field
-    if valid and test:
-        raise InputError(
-            f"{field}: matches the validation pattern {val_pattern!r} and the test pattern "
-            f"{test_pattern!r}; a field belongs to one split, so make the patterns narrower"
-        )
-    return "test" if test else "valid" if valid else "train"
-
-
 def split_data(
     fields: list[str], val_pattern: str = "ST_I06", test_pattern: str = "ST_C03"
 ) -> dict[str, list[str]]:
     """Return the sorted fields of each split, {"train": ..., "valid": ..., "test": ...}.
 
-    Raises one `InputError` that names every field that matches both patterns.
+    A field with one of the patterns in its name is a validation or a test field, any other is a
+    training field.
+
+    Raises
+    ------
+    InputError
+        One error that names every field with both patterns in its name.
     """
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    faults = []
+    faults = Faults()
     for field in sorted(fields):
-        try:
-            splits[split_of(field, val_pattern, test_pattern)].append(field)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults("the split", faults)
+        valid, test = val_pattern in field, test_pattern in field
+        splits["test" if test else "valid" if valid else "train"].append(field)
+        if valid and test:
+            faults.append(
+                f"{field}: matches the validation pattern {val_pattern!r} and the test pattern "
+                f"{test_pattern!r}; a field belongs to one split, so make the patterns narrower"
+            )
+    faults.raise_all("the split")
     return splits
 
 
-def find_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the image files of a folder by field.
-
-    A field's image bears the field's name, whole: `..._s10.jpg` is no image of `..._s1`.
-    """
+def find_images(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
+    """Return the image files of a folder, by field; label maps beside them are left out."""
     images: dict[str, list[Path]] = {}
-    for path in image_files(folder):
+    for path in image_files(folder, pattern):
         if not path.stem.endswith(MASKS):
             images.setdefault(path.stem, []).append(path)
     return images
+
+
+def image_of(folder: Path, field: str) -> Path:
+    """Return the image of a field in a folder, `<field>.<ext>`.
+
+    Its name must be the whole name of the field: `..._s10.jpg` is not the image of `..._s1`.
+
+    Raises
+    ------
+    InputError
+        If the field has no image there, or several.
+    """
+    found = find_images(folder, f"{glob.escape(field)}.*").get(field, [])
+    if len(found) != 1:
+        what = f"several images ({', '.join(path.name for path in found)})" if found else "no image"
+        raise InputError(f"{field}: {what} in {folder}, expected one {field}.<png|jpg|tif>")
+    return found[0]
 
 
 def load_pairs(folder: Path) -> list[Pair]:
@@ -93,7 +104,7 @@ def load_pairs(folder: Path) -> list[Pair]:
     Raises
     ------
     InputError
-        If the folder is missing or holds no pair, or an image or a label map is alone.
+        If the folder is missing or has no fields, or if an image or a label map is alone.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -104,16 +115,16 @@ def load_pairs(folder: Path) -> list[Pair]:
     labels: dict[str, Path] = {}
     excluded: dict[str, Path] = {}
     for path in label_files(folder):
-        # Of a field that is there as PNG and as TIFF, the labels are the same: take the first.
+        # A field may have the same label map as PNG and as TIFF: take the first.
         for ending, found in ((MASKS, labels), (EXCLUDED, excluded)):
             if path.stem.endswith(ending):
                 found.setdefault(path.stem.removesuffix(ending), path)
     classes = {
         path.name.removesuffix(CLASSES): path for path in sorted(folder.glob(f"[!.]*{CLASSES}"))
     }
-    faults = [
+    faults = Faults(
         f"{path}: no image beside it" for field, path in labels.items() if field not in images
-    ]
+    )
     faults += [
         f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
         for field in images
@@ -124,7 +135,7 @@ def load_pairs(folder: Path) -> list[Pair]:
         for paths in images.values()
         if len(paths) > 1
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     if not labels:
         raise InputError(
             f"{folder}: no image with masks in it, expected <field>.<ext> beside "
@@ -137,16 +148,22 @@ def load_pairs(folder: Path) -> list[Pair]:
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Return a field's image and its label map, (H, W) uint16, numbered 1 to n."""
+    """Return a field's image, (H, W) or (H, W, C), and label map, (H, W) uint16, numbered 1 to n.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, or they differ in size.
+    """
     image, labels = read_image(pair.image), read_labels(pair.labels)
     check_size(pair.labels, labels.shape, pair.image, image.shape)
     return image, relabel(labels, pair.labels)
 
 
 def read_excluded(pair: Pair, labels: np.ndarray) -> np.ndarray | None:
-    """Return where a field has cells of excluded classes: (H, W) bool, or None if it has none.
+    """Return the pixels of a field's cells of excluded classes, (H, W) bool; None if it has none.
 
-    `labels` is the field's label map; its cells are not excluded, whatever the file says.
+    `labels` is the field's label map. Its own cells are never excluded, even where the two overlap.
     """
     if pair.excluded is None:
         return None
@@ -156,12 +173,12 @@ def read_excluded(pair: Pair, labels: np.ndarray) -> np.ndarray | None:
 
 
 def read_classes(pair: Pair) -> list[str] | None:
-    """Return the class of each cell of a field, in the order of its labels, or None if unknown.
+    """Return the classes of a field's cells, in the order of their labels, or None if not known.
 
     Raises
     ------
     InputError
-        If the table does not name exactly the labels of the label map.
+        If the table cannot be read, or does not list each label of the label map once.
     """
     if pair.classes is None:
         return None
@@ -172,20 +189,20 @@ def read_classes(pair: Pair) -> list[str] | None:
     except (KeyError, TypeError, ValueError):
         raise InputError(
             f"{pair.classes}: expected UTF-8 with the columns label and class, and a number in "
-            "each label"
+            "each label; prepare the data again"
         ) from None
     labels = np.unique(read_labels(pair.labels))
     labels = labels[labels > 0].tolist()
     if sorted(named) != labels or len(rows) != len(labels):
         raise InputError(
             f"{pair.classes}: {len(rows)} rows for the {len(labels)} labels of {pair.labels}; "
-            "expected one row for each; prepare the data anew"
+            "expected one row for each; prepare the data again"
         )
     return [named[label] for label in labels]
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
-    """Write the classes of the cells 1 to n as a table that `read_classes` reads."""
+    """Write the classes of the cells 1 to n to a table that `read_classes` can read."""
     with path.open("w", encoding="utf-8", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["label", "class"])
@@ -193,15 +210,19 @@ def write_classes(path: Path, classes: Sequence[str]) -> None:
 
 
 def check_pairs(folder: Path) -> list[Pair]:
-    """Return the fields of a prepared folder; one `InputError` tells all that cannot be read."""
+    """Return the fields of a prepared folder, after reading all of their files once.
+
+    Raises
+    ------
+    InputError
+        One error that lists everything that is missing or cannot be read.
+    """
     pairs = load_pairs(folder)
-    faults = []
+    faults = Faults()
     for pair in pairs:
-        try:
+        with faults.collect():
             _, labels = read_pair(pair)
             read_excluded(pair, labels)
             read_classes(pair)
-        except InputError as error:
-            faults.append(str(error))
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     return pairs

@@ -1,7 +1,7 @@
-"""Images and label maps on disk: PNG, JPEG and TIFF, checked while they are read."""
+"""Images and label maps on disk: PNG, JPEG and TIFF files, checked while they are read."""
 
-import shutil
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,23 +11,23 @@ from cellular.base.errors import InputError
 
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
-MOST_OBJECTS = np.iinfo(np.uint16).max
+MOST_OBJECTS = np.iinfo(np.uint16).max  # in a label map
 
-_REMEDY = "fetch or export the file anew"
+_REMEDY = "fetch or export the file again"
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether `path` has the ending of an image and is not hidden."""
+    """Tell whether `path` is a file with the suffix of an image, and not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files right inside `folder`, sorted by name."""
-    return sorted(path for path in Path(folder).iterdir() if is_image(path))
+def image_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the image files right inside `folder` whose names match, sorted by name."""
+    return sorted(path for path in Path(folder).glob(pattern) if is_image(path))
 
 
 def label_files(folder: Path) -> list[Path]:
-    """Return the image files of `folder` that can be label maps: JPEG would change the numbers."""
+    """Return the image files of `folder` that can be label maps, which excludes JPEG."""
     return [path for path in image_files(folder) if path.suffix.lower() in (".png", *TIFF)]
 
 
@@ -36,13 +36,14 @@ def read_image(path: Path) -> np.ndarray:
 
     Returns
     -------
-    array of shape (H, W) or (H, W, C), in the file's own dtype; colour in the order R, G, B.
-    Channel-first TIFFs, (C, H, W) with C < 5, are turned to channel-last.
+    (H, W) or (H, W, C) array
+        In the file's own dtype, colours in the order R, G, B. TIFFs of shape (C, H, W) with fewer
+        than 5 channels are transposed.
 
     Raises
     ------
     InputError
-        If the file is missing, cut short, or no image.
+        If the file is missing, cut short, not an image, or a stack.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,7 +52,7 @@ def read_image(path: Path) -> np.ndarray:
         return _read_tiff(path)
     data = path.read_bytes()
     if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-1024:]:
-        # OpenCV fills what is missing of a JPEG with grey and says nothing.
+        # OpenCV would fill the missing part with grey and raise no error.
         raise InputError(f"{path}: cut short, its end marker is missing; {_REMEDY}")
     image = None
     if data:
@@ -70,7 +71,7 @@ def _read_tiff(path: Path) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as tiff:
             image = tiff.series[0].asarray()
-    except Exception as error:  # each codec has exceptions of its own
+    except Exception as error:  # each codec raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: no readable TIFF, or cut short ({reason}); {_REMEDY}") from None
     if image.ndim > 2:
@@ -80,52 +81,64 @@ def _read_tiff(path: Path) -> np.ndarray:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] > 4):
         raise InputError(
             f"{path}: shape {image.shape}, expected one plane (H, W) or 2 to 4 channels; "
-            "split stacks into single fields"
+            "split stacks into single images"
         )
     return image
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Read a label map: 0 is background, every other value one object.
+    """Read a label map: 0 is background, every other value is one object.
 
     Returns
     -------
-    array of shape (H, W), of an unsigned or signed integer dtype
+    (H, W) array
+        In the file's own integer dtype.
 
     Raises
     ------
     InputError
-        If the file is no image, has several channels or fractions, or holds negative numbers.
+        If the file cannot be read, has several channels, or holds fractions or negative numbers.
     """
     labels = read_image(path)
     if labels.ndim != 2:
         raise InputError(
             f"{path}: shape {labels.shape}, expected a label map with one channel (H, W); "
-            "masks with one object a file go into <field>/<class>/"
+            "masks with one object per file belong in <field>/<class>/"
         )
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"{path}: dtype {labels.dtype}, expected whole numbers")
+        raise InputError(f"{path}: dtype {labels.dtype}, expected a label map of whole numbers")
     if np.issubdtype(labels.dtype, np.signedinteger) and labels.min(initial=0) < 0:
-        raise InputError(f"{path}: holds {labels.min()}, expected labels from 0 upward")
+        raise InputError(f"{path}: holds {labels.min()}, expected labels from 0 on")
     return labels
 
 
+def write_tiff(path: Path, image: np.ndarray) -> None:
+    """Write an image, (H, W) or (H, W, 3), as compressed TIFF in its own dtype.
+
+    The file holds no date and no software version: the same pixels always give the same bytes.
+    """
+    photometric: Literal["rgb", "minisblack"] = "rgb" if image.ndim == 3 else "minisblack"
+    tifffile.imwrite(
+        path, image, photometric=photometric, compression="zlib", metadata=None, software=False
+    )
+
+
 def write_labels(path: Path, labels: np.ndarray) -> None:
-    """Write a label map, (H, W) uint16, as PNG or compressed TIFF, by the ending of `path`."""
+    """Write a label map, (H, W) uint16, as PNG or compressed TIFF, depending on the suffix.
+
+    Raises
+    ------
+    InputError
+        If OpenCV cannot write files with this suffix.
+    """
     if labels.dtype != np.uint16 or labels.ndim != 2:
         raise ValueError(f"expected (H, W) uint16, found {labels.shape} {labels.dtype}")
     if path.suffix.lower() in TIFF:
-        # No date and no software version in the file: the same labels are the same bytes.
-        tifffile.imwrite(path, labels, compression="zlib", metadata=None, software=False)
+        write_tiff(path, labels)
         return
     done, encoded = cv2.imencode(path.suffix, labels)
     if not done:
         raise InputError(f"{path}: OpenCV cannot write {path.suffix}; use .png or .tif")
     path.write_bytes(encoded.tobytes())
-
-
-def copy_image(source: Path, target: Path) -> None:
-    """Copy an image file as it is, without its dates."""
-    shutil.copyfile(source, target)

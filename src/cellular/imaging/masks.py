@@ -1,6 +1,5 @@
-"""Masks and label maps: single objects combined into one map of numbered cells."""
+"""Masks and label maps: which pixels belong to which cell."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,20 +9,20 @@ from skimage.measure import label as connected_components
 from skimage.segmentation import relabel_sequential
 
 from cellular.base.errors import InputError
-from cellular.imaging.images import MOST_OBJECTS, image_files, read_image
+from cellular.imaging.images import MOST_OBJECTS, image_files
 
 
 def object_mask(image: np.ndarray) -> np.ndarray:
     """Return where `image`, (H, W) or (H, W, C), is above 0 in any channel: (H, W) bool.
 
-    A fourth (or second) channel is transparency and does not count.
+    The fourth channel (or the second of two) is opacity and does not count.
     """
     if image.ndim == 2:
         return image > 0
     if image.shape[2] in (2, 4):
         image = np.ascontiguousarray(image[..., :-1])
     black = (0,) * image.shape[2]
-    return cv2.inRange(image, black, black) == 0  # a tenth of the time of comparing by channel
+    return cv2.inRange(image, black, black) == 0  # ten times as fast as comparing each channel
 
 
 def mask_files(folder: Path) -> list[Path]:
@@ -31,67 +30,22 @@ def mask_files(folder: Path) -> list[Path]:
     return natsorted(image_files(folder), key=lambda path: path.name)
 
 
-def load_mask_images(folder: Path) -> list[np.ndarray]:
-    """Read every mask of a class folder, one object a file, in natural order.
-
-    Returns
-    -------
-    list of (H, W) bool
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or the masks differ in size.
-    """
-    masks = []
-    files = mask_files(folder)
-    for path in files:
-        masks.append(object_mask(read_image(path)))
-        check_size(path, masks[-1].shape, files[0], masks[0].shape)
-    return masks
-
-
 def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> None:
-    """Raise `InputError` if two images that belong together differ in height or width."""
+    """Raise `InputError` if two images of one field differ in height or width."""
     if shape[:2] != other_shape[:2]:
         raise InputError(
             f"{path}: {shape[1]} x {shape[0]} pixels, but {other} has "
-            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must be of one size"
+            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must have one size"
         )
 
 
-def combine_masks(masks: Iterable[np.ndarray]) -> np.ndarray:
-    """Combine single objects into a label map: the first gets 1, the second 2, and so on.
-
-    Parameters
-    ----------
-    masks : (H, W) arrays, above 0 where the object is
-
-    Returns
-    -------
-    (H, W) uint16. Where objects overlap, the later one wins.
+def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
+    """Number the objects of a label map 1 to n without gaps, in their order: (H, W) uint16.
 
     Raises
     ------
     InputError
-        If there is no mask, or more than 65,535.
-    """
-    labels = None
-    for number, mask in enumerate(masks, start=1):
-        if number > MOST_OBJECTS:
-            raise InputError(f"more than {MOST_OBJECTS:,} objects in a field do not fit 16 bits")
-        if labels is None:
-            labels = np.zeros(mask.shape, np.uint16)
-        labels[mask > 0] = number
-    if labels is None:
-        raise InputError("no masks to combine")
-    return labels
-
-
-def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
-    """Number the objects of a label map 1 to n, in their order, without gaps: (H, W) uint16.
-
-    Raises `InputError`, which tells `name`, if there are more than 65,535 objects.
+        If there are more than 65,535 objects; the error names `name`.
     """
     dense, _, values = relabel_sequential(labels)
     if len(values) - 1 > MOST_OBJECTS:
@@ -102,23 +56,13 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
     return dense.astype(np.uint16)
 
 
-def areas(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return the pixels of each of the objects 1 to `count`: (count,) int64."""
-    return np.bincount(labels.ravel(), minlength=count + 1)[1:]
-
-
-def pixels_lost(masks_areas: Sequence[int], labels: np.ndarray) -> np.ndarray:
-    """Return how many pixels each object lost to later ones when it was combined: (n,) int64."""
-    return np.asarray(masks_areas, np.int64) - areas(labels, len(masks_areas))
-
-
 def check_separated(path: Path, labels: np.ndarray) -> None:
-    """Raise `InputError` if a label map is one binary mask: one number for several objects."""
+    """Raise `InputError` if a label map is a binary mask: several objects with one number."""
     values = np.unique(labels)
     values = values[values > 0]
     if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
         raise InputError(
-            f"{path}: one mask of cell and background (only the value {values[0]}), expected a "
-            "number for each cell; cells that touch cannot be told apart in it. Label them, in "
-            "Cellpose's GUI or in Fiji, first"
+            f"{path}: a binary mask of cells and background (only the value {values[0]}), expected "
+            "a number for each cell; cells that touch cannot be told apart in it. First give each "
+            "cell its number, in Cellpose's GUI or in Fiji"
         )

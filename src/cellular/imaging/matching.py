@@ -1,17 +1,16 @@
-"""Matching: which predicted cell is which true one, from one table of their overlaps.
+"""Matching: which predicted cell belongs to which true cell, from one table of their overlaps.
 
-One matching serves all scores. It is optimal: of all ways to pair true and predicted cells, each
-used once, it has the most pairs with an intersection over union (IoU) of at least 0.5 and, among
-those ways, the largest sum of IoU. That is the matching of `cellpose.metrics.mask_ious` and, up to
-pairs below 0.5, of stardist's `matching` (Schmidt et al., MICCAI 2018, doi
-10.1007/978-3-030-00934-2_30). Where two cells share more than half of their union, neither does so
-with another, so that the pairs that reach any threshold above 0.5 are those of an optimal matching
-at that threshold.
+One matching serves all scores. It is optimal: among all ways to pair true and predicted cells, each
+used at most once, it has the most pairs with an intersection over union (IoU) of at least 0.5 and,
+among those with as many, the largest sum of IoU. It is the matching of `cellpose.metrics.mask_ious`
+and, apart from pairs below 0.5, that of stardist's `matching` (Schmidt et al., MICCAI 2018, doi
+10.1007/978-3-030-00934-2_30). A cell can share more than half of a union with only one other cell;
+therefore the pairs above any threshold from 0.5 on are an optimal matching at that threshold.
 
-Excluded pixels, if there are any, are taken out of the predicted cells before they are matched. A
-predicted cell that finds no true one is ignored if more than half of it is excluded. These are the
-rules for "void" pixels of Kirillov et al. (Panoptic Segmentation, CVPR 2019, section 4.1, doi
-10.1109/CVPR.2019.00963).
+Excluded pixels, which were annotated neither as cell nor as background, are removed from the
+predicted cells before matching. A predicted cell that has no partner and had more than half of its
+pixels removed is ignored: it is not a false positive (Kirillov et al., Panoptic Segmentation, CVPR
+2019, section 4.1, doi 10.1109/CVPR.2019.00963).
 """
 
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import block_array, coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-HALF = 0.5  # of the union, at which a cell counts as found
+HALF = 0.5  # IoU from which on a cell counts as found
 
-FOUND, MERGED, SPLIT, MISSED = "found", "merged", "split", "missed"  # of a true cell
-MERGING, PART, IGNORED = "merging", "part", "ignored"  # of a predicted one, beside found
-FALSE_POSITIVE = "false positive"
+FOUND, MERGED, SPLIT, MISSED = "found", "merged", "split", "missed"
+MERGING, PART, FALSE_POSITIVE, IGNORED = "merging", "part", "false positive", "ignored"
 TRUE_OUTCOMES = (FOUND, MERGED, SPLIT, MISSED)
 PREDICTED_OUTCOMES = (FOUND, MERGING, PART, FALSE_POSITIVE, IGNORED)
 
@@ -38,12 +36,12 @@ class Overlaps:
     shared: csr_array  # (n, m) int64
     true_areas: np.ndarray  # (n,) int64
     predicted_areas: np.ndarray  # (m,) int64
-    excluded_areas: np.ndarray  # (m,) int64, of each predicted cell
-    pixels: int  # of the field
+    excluded_areas: np.ndarray  # (m,) int64, excluded pixels of each predicted cell
+    pixels: int  # of the field, without excluded ones
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Index of true and of predicted cell, shared pixels, and IoU of each pair that has any."""
+        """Indices of true and predicted cell, shared pixels and IoU, for pairs that share any."""
         entries = self.shared.tocoo()
         true, predicted = entries.coords
         unions = self.true_areas[true] + self.predicted_areas[predicted] - entries.data
@@ -52,11 +50,11 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class Matching:
-    """The pairs of an optimal matching, and what became of every cell."""
+    """The pairs of an optimal matching, and the outcome of every cell."""
 
     true: np.ndarray  # (k,) index of the true cell of each pair, ascending
     predicted: np.ndarray  # (k,) index of its predicted cell
-    shared: np.ndarray  # (k,) pixels that both have
+    shared: np.ndarray  # (k,) number of pixels in both
     iou: np.ndarray  # (k,) above 0
     true_outcomes: np.ndarray  # (n,) of TRUE_OUTCOMES
     predicted_outcomes: np.ndarray  # (m,) of PREDICTED_OUTCOMES
@@ -70,7 +68,7 @@ def count_overlaps(
     Parameters
     ----------
     truth, predicted : (H, W) label maps, numbered 1 to n and 1 to m without gaps
-    excluded : (H, W) bool, pixels that do not count; true cells keep theirs
+    excluded : (H, W) bool, pixels that do not count, except those of true cells
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"shapes {truth.shape} and {predicted.shape} differ")
@@ -79,7 +77,7 @@ def count_overlaps(
     if excluded is not None:
         row[excluded.ravel() & (row == 0)] = n + 1
     pair = row * (m + 1) + predicted.ravel()
-    # Cells are wider than a pixel: runs of one pair in a row of the image are counted at once.
+    # Cells are wider than a pixel, so runs of the same pair in a row of the image count at once.
     starts = np.flatnonzero(np.diff(pair, prepend=-1))
     lengths = np.diff(starts, append=pair.size)
     rows, columns = np.divmod(pair[starts], m + 1)
@@ -94,21 +92,26 @@ def count_overlaps(
 
 
 def match(overlaps: Overlaps) -> Matching:
-    """Match true and predicted cells, and tell what became of each.
+    """Match true and predicted cells, and find the outcome of each.
 
-    Every true cell has one outcome, the first of these that holds:
+    The outcome of a true cell is the first of these that holds:
 
     - found: matched with an IoU of at least 0.5;
-    - merged: more than half of it lies in a predicted cell that also holds more than half of
+    - merged: more than half of it lies in a predicted cell that also contains more than half of
       another true cell;
-    - split: two or more predicted cells lie in it by more than half of their own area;
-    - missed: all others, those that are outlined too badly among them.
+    - split: it contains more than half of each of two or more predicted cells;
+    - missed: any other cell, including those whose outline is too far off.
 
-    And every predicted one: found; ignored, if more than half of it is excluded; merging, if it
-    holds two or more true cells so; part, if it is one of those that a true cell is split into;
-    false positive.
-    "More than half of a cell lies in" is the Cell Tracking Challenge's rule of detection (Matula
-    et al., PLoS ONE 10:e0144959, 2015), in both directions.
+    The outcome of a predicted cell is the first of these that holds:
+
+    - found: matched with an IoU of at least 0.5;
+    - ignored: more than half of its pixels are excluded;
+    - merging: it contains more than half of each of two or more true cells;
+    - part: it is one of the predicted cells that a true cell is split into;
+    - false positive: any other cell.
+
+    To contain more than half of a cell is the Cell Tracking Challenge's criterion for detection
+    (Matula et al., PLoS ONE 10:e0144959, 2015), which is applied here in both directions.
     """
     n, m = overlaps.shared.shape
     rows, columns, pixels, ious = overlaps.pairs
@@ -117,7 +120,7 @@ def match(overlaps: Overlaps) -> Matching:
     ignored = overlaps.excluded_areas > overlaps.predicted_areas
     ignored[columns[found]] = False
     if ignored.any():
-        # What is ignored is as if it were not there: it takes no true cell from another.
+        # Match again without the ignored cells, so that they take no true cell from another one.
         counted = ~ignored[columns]
         rows, columns, pixels, ious = (of[counted] for of in (rows, columns, pixels, ious))
         chosen = _assign(rows, columns, ious, (n, m))
@@ -126,13 +129,13 @@ def match(overlaps: Overlaps) -> Matching:
     true_found[rows[found]] = True
     predicted_found[columns[found]] = True
 
-    held = 2 * pixels > overlaps.true_areas[rows]
-    lying = 2 * pixels > overlaps.predicted_areas[columns]
-    merging = np.bincount(columns[held], minlength=m) > 1
-    divided = np.bincount(rows[lying], minlength=n) > 1
+    most_of_true = 2 * pixels > overlaps.true_areas[rows]
+    most_of_predicted = 2 * pixels > overlaps.predicted_areas[columns]
+    merging = np.bincount(columns[most_of_true], minlength=m) > 1
+    divided = np.bincount(rows[most_of_predicted], minlength=n) > 1
     merged, parts = np.zeros(n, bool), np.zeros(m, bool)
-    merged[rows[held & merging[columns]]] = True
-    parts[columns[lying & divided[rows]]] = True
+    merged[rows[most_of_true & merging[columns]]] = True
+    parts[columns[most_of_predicted & divided[rows]]] = True
     return Matching(
         rows[chosen],
         columns[chosen],
@@ -152,8 +155,8 @@ def _assign(
 ) -> np.ndarray:
     """Return which of the pairs that share pixels are in the optimal matching, ascending.
 
-    Cells that share no pixel with the rest are matched among themselves: the whole table of
-    thousands of cells is never filled.
+    Groups of cells that share no pixel with other groups are matched separately, so that the full
+    table of thousands of cells is never needed.
     """
     if not iou.size:
         return np.zeros(0, np.int64)

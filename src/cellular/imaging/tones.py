@@ -1,7 +1,7 @@
-"""Tones: gamma correction, with which dim cells count beside bright ones.
+"""Tones: gamma correction, which makes dim cells easier to see beside bright ones.
 
-With a gamma below 1 the network sees more of the dim ones; 0.5 is a square root, which also makes
-photon noise equally strong everywhere.
+A gamma below 1 brightens dim cells. At 0.5, the square root, photon noise also becomes equally
+strong at all intensities.
 """
 
 import numpy as np
@@ -10,25 +10,25 @@ SMALLEST_RANGE = 1e-3  # between the percentiles; Cellpose sets flatter channels
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and the 99th percentile, between which Cellpose normalises."""
+    """Return the 1st and the 99th percentile, which Cellpose normalises to 0 and 1."""
     values = values.astype(np.float32)
     return float(np.percentile(values, 1)), float(np.percentile(values, 99))
 
 
 def normalised(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return values with `low` at 0 and `high` at 1, float32; of a flat channel, 0."""
-    low, high = np.float32(low), np.float32(high)
-    if high - low <= SMALLEST_RANGE:
+    """Return the values, of any shape, as float32 with `low` at 0 and `high` at 1; 0 if flat."""
+    zero, width = np.float32(low), np.float32(high) - np.float32(low)
+    if width <= SMALLEST_RANGE:
         return np.zeros(values.shape, np.float32)
-    return (values.astype(np.float32) - low) / (high - low)
+    return (values.astype(np.float32) - zero) / width
 
 
 def correct(image: np.ndarray, gamma: float) -> np.ndarray:
-    """Return an image, (H, W) or (H, W, C), each channel normalised and raised to `gamma`.
+    """Return an image, (H, W) or (H, W, C), with each channel normalised and raised to `gamma`.
 
-    Between the 1st percentile (0) and the 99th (1): y = x ** gamma; below 0 mirrored, so that
-    nothing is cut off. With a gamma of 1 the image is returned as it is, which Cellpose, that
-    normalises as well, sees in the same way.
+    Each channel x is 0 at its 1st percentile and 1 at its 99th; the result, float32, is
+    sign(x) |x| ** gamma, so that values below 0 are kept. A gamma of 1 returns the image as it is,
+    because Cellpose normalises it in any case.
     """
     if gamma == 1:
         return image

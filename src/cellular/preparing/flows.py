@@ -1,62 +1,66 @@
-"""Flows: what the network is to predict of every pixel, computed once for a data set.
+"""Flows: what the network learns to predict for each pixel, computed once for a data set.
 
-Cellpose's own function, which needs seconds a field and which `train_seg` calls anew in every run.
+Cellpose's own function computes them. It takes seconds per field, and Cellpose's `train_seg` would
+call it again in every run.
 """
 
 # First, since cellpose.utils imports cellpose.dynamics.
 from cellular.base.compiled import dynamics  # isort: skip
 import hashlib
 import json
-import logging
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from cellpose.transforms import resize_image
 from cellpose.utils import diameters
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults
 from cellular.base.files import check_apart, check_new, whole
 from cellular.base.params import NETWORK_DIAMETER
-from cellular.imaging.fields import ALL, Pair, load_pairs, read_pair
+from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
 
-log = logging.getLogger(__name__)
-
-SPLITS = ("train", "valid")  # the test fields are not trained on
-SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's floor, below which rescaling would blow crops up
+SMALLEST_DIAMETER = (
+    5.0  # pixels; Cellpose's limit, because smaller ones would magnify crops too far
+)
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """A field's arrays and what is known of its cells."""
+    """A field's image and label map, with the number and size of its cells."""
 
-    image: np.ndarray  # (C, H, W), as it was taken
+    image: np.ndarray  # (C, H, W), in the file's dtype, or float32 if corrected or resized
     labels: np.ndarray  # (H, W), numbered 1 to n
     cells: int
     diameter: float  # median diameter of the cells, in pixels
 
 
 def median_diameter(labels: np.ndarray) -> float:
-    """Return the median diameter of the cells, in pixels: sqrt(4 area / pi), as Cellpose."""
+    """Return the median diameter of the cells in pixels, as Cellpose does: sqrt(4 area / pi)."""
     return max(float(diameters(labels)[0]), SMALLEST_DIAMETER)
 
 
 def annotated(image: np.ndarray, labels: np.ndarray, gamma: float = 1.0) -> Annotated:
-    """Return a field, (H, W) or (H, W, C) with its label map, as training sees it."""
+    """Return a field with the channels first and the tones corrected, as training needs it.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C)
+    labels : (H, W), numbered 1 to n
+    gamma : see `cellular.imaging.tones`
+    """
     image = correct(image, gamma)
     channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     return Annotated(channels_first, labels, int(labels.max(initial=0)), median_diameter(labels))
 
 
 def shrunk(field: Annotated, factor: float) -> Annotated:
-    """Return the field resized by `factor`, as Cellpose resizes images before its network."""
+    """Return the field resized by `factor`, in the way Cellpose resizes images for its network."""
     height, width = (max(1, round(side * factor)) for side in field.labels.shape)
     image = resize_image(
         np.ascontiguousarray(field.image.transpose(1, 2, 0), np.float32), Ly=height, Lx=width
@@ -67,7 +71,7 @@ def shrunk(field: Annotated, factor: float) -> Annotated:
 
 
 def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
-    """Return cell, flow in y and flow in x of a label map: (3, H, W) float32."""
+    """Return the cell mask, the flow in y and the flow in x of a label map: (3, H, W) float32."""
     return dynamics.labels_to_flows([labels.copy()], device=device)[0][1:]
 
 
@@ -81,16 +85,16 @@ def write_flows(
     device: torch.device = CPU,
     force: bool = False,
 ) -> int:
-    """Write the training sets `<output>/train` and `/valid` of a class of prepared fields.
+    """Write the training sets `<output>/train` and `<output>/valid` of one class.
 
     Parameters
     ----------
-    prepared : folder that `process_masks` made
+    prepared : folder that `process_masks` wrote
     class_name : the class, a folder in it
-    cell_diameter : resize the fields so that the cells of the training fields have this diameter
-        in pixels on average: 30 leaves a sixteenth of the pixels of fields with cells of 120; None:
-        keep their size
-    gamma : correct the images (`cellular.imaging.tones`); 1: leave them as they are
+    cell_diameter : resize all fields by one factor, so that the cells of the training fields have
+        this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
+        pixels); None keeps their size
+    gamma : exponent of the tone correction (`cellular.imaging.tones`); 1 changes nothing
 
     Returns
     -------
@@ -100,19 +104,12 @@ def write_flows(
     Raises
     ------
     InputError
-        If there is no such class, or the files cannot be read.
+        If the class has no training or no validation fields, or files cannot be read.
     """
     prepared, output = Path(prepared), Path(output)
     check_apart([output], [prepared])
     check_new(output, force)
-    folders = {split: prepared / class_name / split for split in SPLITS}
-    missing = [split for split, folder in folders.items() if not folder.is_dir()]
-    if missing:
-        classes = sorted(path.name for path in prepared.iterdir() if path.is_dir())
-        raise InputError(
-            f"{prepared}: the class {class_name!r} has no cell in the {missing[0]} split; the "
-            f"classes are {', '.join(classes)} (class_name in params.yaml)"
-        )
+    folders = {split: prepared / class_name / split for split in TRAINING_SPLITS}
     with whole(output) as staging:
         return write_sets(folders, staging, cell_diameter=cell_diameter, gamma=gamma, device=device)
 
@@ -125,65 +122,50 @@ def write_sets(
     gamma: float = 1.0,
     device: torch.device = CPU,
 ) -> int:
-    """Write `<output>/<name>/` for each prepared folder, and return the number of fields.
+    """Write a training set `<output>/<name>` for each prepared folder, and return their fields.
 
-    All are resized by one factor, that of the folder `train`.
+    The parameters are those of `write_flows`. All fields are resized by the factor that the folder
+    `train` needs.
 
     Raises
     ------
     InputError
-        One error that tells all faults of the data.
+        One error that lists every fault of the data.
     """
     pairs = {name: load_pairs(folder) for name, folder in folders.items()}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        factor = 1.0
-        if cell_diameter is not None:
-            sizes = list(pool.map(_diameter, pairs["train"]))
-            raise_faults(folders["train"], [size for size in sizes if isinstance(size, str)])
-            factor = cell_diameter / float(np.mean(sizes))
-        jobs = [
-            (pair, output / name, factor, gamma, device)
-            for name, group in pairs.items()
-            for pair in group
-        ]
-        for name in pairs:
-            (output / name).mkdir(parents=True)
-        # PyTorch uses all cores for one field only in part: two at a time are faster.
-        written = list(tqdm(pool.map(_write, jobs), "flows", len(jobs), unit="field", leave=False))
-    raise_faults(output, [told for told in written if isinstance(told, str)])
+    faults = Faults()
+    factor = 1.0
+    if cell_diameter is not None:
+        sizes = faults.map(
+            lambda pair: median_diameter(read_pair(pair)[1]), pairs["train"], "diameters"
+        )
+        faults.raise_all(folders["train"])
+        factor = cell_diameter / float(np.mean(sizes))
+    fields = {}
+    for name, group in pairs.items():
+        (output / name).mkdir(parents=True)
+        # For one field PyTorch rarely keeps all cores busy, so several at a time are faster.
+        write = partial(_write, folder=output / name, factor=factor, gamma=gamma, device=device)
+        fields[name] = faults.map(write, group, f"flows, {name}")
+    faults.raise_all(output)
     for name in pairs:
-        fields = [
-            told for told, (_, folder, *_) in zip(written, jobs, strict=True)
-            if folder == output / name
-        ]  # fmt: skip
         text = json.dumps(
             {
                 "format": FORMAT,
                 "cell_diameter": cell_diameter or NETWORK_DIAMETER,
                 "gamma": gamma,
-                "fields": fields,
+                "fields": fields[name],
             },
             indent=1,
             allow_nan=False,
         )
         (output / name / INDEX).write_text(text + "\n", encoding="utf-8")
-    return len(jobs)
+    return sum(map(len, fields.values()))
 
 
-def _diameter(pair: Pair) -> float | str:
-    try:
-        return median_diameter(read_pair(pair)[1])
-    except InputError as error:
-        return str(error)
-
-
-def _write(job: tuple[Pair, Path, float, float, torch.device]) -> dict | str:
-    """Write a field's arrays; return its entry in the index, or the fault of its files."""
-    pair, folder, factor, gamma, device = job
-    try:
-        field = annotated(*read_pair(pair), gamma)
-    except InputError as error:
-        return str(error)
+def _write(pair: Pair, folder: Path, factor: float, gamma: float, device: torch.device) -> dict:
+    """Write a field's arrays and return its entry in the index."""
+    field = annotated(*read_pair(pair), gamma)
     limits = percentiles(field.image)
     if factor != 1.0:
         field = shrunk(field, factor)
@@ -195,7 +177,7 @@ def _write(job: tuple[Pair, Path, float, float, torch.device]) -> dict | str:
     for kind, array in arrays.items():
         path = folder / f"{pair.field}_{kind}.npy"
         np.save(path, array)
-        hashes[kind] = hashlib.sha256(array).hexdigest()
+        hashes[kind] = hashlib.sha256(array.data).hexdigest()
     return {
         "name": pair.field,
         "cells": field.cells,

@@ -1,16 +1,18 @@
-"""Objects: one cell's mask, cut out of a full frame that is empty but for it.
+"""Objects: masks of single cells, cut out of their frames, and the label maps made from them.
 
-A field of CELLULAR has some 260 mask files, each a colour PNG of the full frame with one cell on
-it. Decoding such a file whole takes 20 ms, of which all but 1 ms go to rows that are empty. So the
-rows are inflated (libdeflate, in imagecodecs), the band of rows that holds the object is found in
-the filtered bytes, and only the band is decoded, by OpenCV, as a PNG of its own. That is exact: a
-PNG's filters look no further than one row up, and the row above the band is empty, which is what
-the specification says stands above a first row (PNG, second edition, W3C 2003, section 9.2).
+A field of CELLULAR has about 260 mask files, each a colour PNG of the full frame that shows one
+cell. Decoding such a file whole takes 20 ms, nearly all of it spent on empty rows. Therefore the
+rows are inflated (by libdeflate, in imagecodecs), the band of rows that holds the object is found
+in the filtered bytes, and OpenCV decodes that band alone, as a PNG of its own, in 1 ms. The result
+is exact: the filters of a PNG refer at most to the row above, and the row above the band is empty,
+which is how the specification defines the row above the first one (PNG, second edition, W3C 2003,
+section 9.2).
 """
 
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,34 +20,92 @@ import cv2
 import imagecodecs
 import numpy as np
 
-from cellular.base.errors import InputError
+from cellular.base.errors import Faults, InputError
 from cellular.imaging.images import MOST_OBJECTS, read_image
-from cellular.imaging.masks import object_mask
+from cellular.imaging.masks import check_size, mask_files, object_mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = struct.Struct(">IIBBBBB")
-CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # colour type: samples a pixel; palettes go the long way
+CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # samples per pixel, by colour type; not of palettes
 
 
 @dataclass(frozen=True)
 class CellObject:
-    """An object and its place: `mask`, (h, w) bool, with its corner at (`top`, `left`)."""
+    """An object, cut out of its frame, the full field."""
 
-    frame: tuple[int, int]  # height and width of the image that it was cut out of
-    top: int
+    path: Path  # of its mask file
+    frame: tuple[int, int]  # height and width of the field
+    top: int  # first row and column of the mask in the frame
     left: int
-    mask: np.ndarray
+    mask: np.ndarray  # (h, w) bool; (0, 0) if the file shows no object
+
+    @property
+    def name(self) -> str:
+        """The mask file's name in messages: <field>/<class>/<file>."""
+        return "/".join(self.path.parts[-3:])
+
+    @property
+    def class_name(self) -> str:
+        """The object's class, the folder of its mask file."""
+        return self.path.parent.name
 
     @property
     def area(self) -> int:
-        """The object's pixels; 0 if the mask is empty."""
+        """Number of pixels of the object; 0 if the file shows none."""
         return int(np.count_nonzero(self.mask))
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Where the mask lies in its frame."""
+        """Rows and columns of the frame that the mask covers."""
         height, width = self.mask.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def load_mask_images(folder: Path) -> list[CellObject]:
+    """Read the mask files of a class folder, one object each, in natural order of their names.
+
+    Raises
+    ------
+    InputError
+        One error that lists every file that cannot be read or differs in size from the first.
+    """
+    found: list[CellObject] = []
+    faults = Faults()
+    for path in mask_files(folder):
+        with faults.collect():
+            found.append(read_object(path))
+            check_size(path, found[-1].frame, found[0].path, found[0].frame)
+    faults.raise_all(folder)
+    return found
+
+
+def combine_masks(objects: Sequence[CellObject], name: object = "masks") -> np.ndarray:
+    """Combine objects of one frame into a label map: the first gets 1, the second 2, and so on.
+
+    Parameters
+    ----------
+    name : what errors call the objects
+
+    Returns
+    -------
+    (H, W) uint16, 0 where no object is. Where objects overlap, the later one wins.
+
+    Raises
+    ------
+    InputError
+        If there is no object, or more than 65,535.
+    """
+    if not objects:
+        raise InputError(f"{name}: no masks to combine; expected at least one")
+    if len(objects) > MOST_OBJECTS:
+        raise InputError(
+            f"{name}: {len(objects):,} objects, at most {MOST_OBJECTS:,} fit 16 bits; "
+            "cut the field into smaller ones"
+        )
+    labels = np.zeros(objects[0].frame, np.uint16)
+    for number, item in enumerate(objects, start=1):
+        labels[item.place][item.mask] = number
+    return labels
 
 
 def read_object(path: Path) -> CellObject:
@@ -58,24 +118,31 @@ def read_object(path: Path) -> CellObject:
     """
     found = None
     if path.suffix.lower() == ".png":
-        try:
+        # Whatever is wrong with the file: reading it whole gives the error that says so.
+        with suppress(imagecodecs.DeflateError, struct.error, ValueError, cv2.error):
             found = _from_png(path.read_bytes())
-        except (imagecodecs.DeflateError, struct.error, ValueError, cv2.error):
-            found = None  # whatever is wrong with it, the long way says it
     if found is None:
         mask = object_mask(read_image(path))
-        found = mask.shape, 0, mask
-    frame, top, band = found
+        height, width = mask.shape
+        found = (height, width), 0, mask
+    return cut_out(path, *found)
+
+
+def cut_out(path: Path, frame: tuple[int, int], top: int, band: np.ndarray) -> CellObject:
+    """Return the object in a band of a frame: (h, W) bool, whose first row is `top`."""
     columns = np.flatnonzero(band.any(axis=0))
     rows = np.flatnonzero(band.any(axis=1))
     if not columns.size:
-        return CellObject(frame, 0, 0, np.zeros((0, 0), bool))
+        return CellObject(path, frame, 0, 0, np.zeros((0, 0), bool))
     mask = band[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return CellObject(frame, top + int(rows[0]), int(columns[0]), mask)
+    return CellObject(path, frame, top + int(rows[0]), int(columns[0]), mask)
 
 
 def _from_png(content: bytes) -> tuple[tuple[int, int], int, np.ndarray] | None:
-    """Return frame, first row and rows of the object's band; None if it must go the long way."""
+    """Return the frame, the first row and the pixels of the object's band.
+
+    None if the file must be decoded whole, because it is damaged or of an unusual kind.
+    """
     chunks = _chunks(content)
     if chunks is None:
         return None
@@ -93,8 +160,8 @@ def _from_png(content: bytes) -> tuple[tuple[int, int], int, np.ndarray] | None:
     top, bottom = int(used[0]), int(used[-1]) + 1
     band = _decode(filtered[top:bottom], width, depth, colour)
     if band[-1].any() and bottom < height and filtered[bottom, 0] > 1:
-        # Below, all filtered bytes are 0. Filters 0 and 1 make an empty row of that; the others
-        # repeat the row above, so the band goes on to the first row that has one of those two.
+        # Below the band, all filtered bytes are 0. With filters 0 and 1 they make an empty row;
+        # the others repeat the row above, so the band extends to the first row with 0 or 1.
         empty = np.flatnonzero(filtered[bottom:, 0] <= 1)
         bottom = bottom + int(empty[0]) if empty.size else height
         band = _decode(filtered[top:bottom], width, depth, colour)
@@ -102,7 +169,7 @@ def _from_png(content: bytes) -> tuple[tuple[int, int], int, np.ndarray] | None:
 
 
 def _chunks(content: bytes) -> tuple[tuple, bytes] | None:
-    """Return a PNG's header and its compressed data; None if it is not whole or not plain."""
+    """Return a PNG's header and compressed data; None if it is damaged, transparent or animated."""
     if content[:8] != SIGNATURE:
         return None
     header, data, at = None, [], 8
@@ -123,36 +190,22 @@ def _chunks(content: bytes) -> tuple[tuple, bytes] | None:
 
 
 def _decode(filtered: np.ndarray, width: int, depth: int, colour: int) -> np.ndarray:
-    """Decode filtered rows of a PNG, with nothing above the first: (rows, width) bool."""
+    """Decode filtered rows of a PNG, of which the first has an empty row above: (rows, width) bool.
+
+    Raises
+    ------
+    ValueError
+        If OpenCV cannot decode them.
+    """
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = zlib.crc32(body, zlib.crc32(kind))
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
 
     header = HEADER.pack(width, len(filtered), depth, colour, 0, 0, 0)
-    data = zlib.compress(filtered.tobytes(), 0)  # stored: it is read once, right away
+    data = zlib.compress(filtered.tobytes(), 0)  # level 0: it is read only once
     small = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     image = cv2.imdecode(np.frombuffer(small, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError("band cannot be decoded")
     return object_mask(image)
-
-
-def label_map(objects: Sequence[CellObject], field: str) -> np.ndarray:
-    """Return the label map of objects of one frame: the first gets 1; later ones win.
-
-    Returns
-    -------
-    (H, W) uint16, as `cellular.imaging.masks.combine_masks` gives of the full frames
-
-    Raises
-    ------
-    InputError
-        If `field` has more than 65,535 objects.
-    """
-    if len(objects) > MOST_OBJECTS:
-        raise InputError(f"{field}: {len(objects):,} objects, at most {MOST_OBJECTS:,} fit 16 bits")
-    labels = np.zeros(objects[0].frame, np.uint16)
-    for number, placed in enumerate(objects, start=1):
-        labels[placed.place][placed.mask] = number
-    return labels

@@ -1,18 +1,16 @@
-"""Preparation: masks as they were annotated become label maps, by class and by split."""
+"""Preparation: turn masks as they were annotated into label maps, by class and by split."""
 
 import logging
-import os
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from natsort import natsorted
-from tqdm import tqdm
 
-from cellular.base.errors import InputError, raise_faults
+from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole, write_json
 from cellular.imaging.fields import (
     ALL,
@@ -20,31 +18,18 @@ from cellular.imaging.fields import (
     EXCLUDED,
     MASKS,
     SPLITS,
+    TRAINING_SPLITS,
     find_images,
+    image_of,
     split_data,
     write_classes,
 )
-from cellular.imaging.images import (
-    copy_image,
-    label_files,
-    read_image,
-    read_labels,
-    write_labels,
-)
-from cellular.imaging.masks import (
-    areas,
-    check_separated,
-    check_size,
-    combine_masks,
-    load_mask_images,
-    mask_files,
-    pixels_lost,
-    relabel,
-)
-from cellular.preparing.objects import CellObject, label_map, read_object
+from cellular.imaging.images import image_files, label_files, read_image, read_labels, write_labels
+from cellular.imaging.masks import check_separated, check_size, relabel
+from cellular.preparing.objects import CellObject, combine_masks, load_mask_images
 from cellular.preparing.params import PrepareParams
 
-# The names that people know from the authors' prepare script, in one place.
+# The function names of the authors' own prepare script, in one place.
 __all__ = [
     "combine_masks",
     "copy_corresponding_files",
@@ -59,37 +44,38 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class FieldMasks:
-    """Where the masks of one field are: a label map, or class folders with one object a file."""
+    """Where the masks of one field are: a label map, or class folders with one object per file."""
 
     name: str
     label_map: Path | None = None
-    classes: dict[str, list[Path]] = field(default_factory=dict)
+    classes: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass
 class FieldLabels:
-    """What a field's annotation becomes: label maps by class, and what is known of their cells."""
+    """The label maps of one field, and what is known of their cells."""
 
+    source: Path  # the label map, or the first mask, that they come from
     maps: dict[str, np.ndarray]  # (H, W) uint16, of each class and of all
-    classes: list[str] | None = None  # the class of each cell of all; None: not known
-    excluded: np.ndarray | None = None  # (H, W) uint16, the cells of excluded classes together
+    classes: list[str] | None = None  # the class of each cell of all; None if not known
+    excluded: np.ndarray | None = None  # (H, W) uint16, the cells of all excluded classes
 
 
 @dataclass
 class FieldReport:
-    """What became of one field's objects."""
+    """Numbers of one field's cells, and the objects that were dropped."""
 
     name: str
+    split: str
     cells: dict[str, int] = field(default_factory=dict)  # by class, and of all
-    excluded: int = 0
-    empty: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
-    overlap_pixels: int = 0
-    faults: list[str] = field(default_factory=list)
+    excluded: int = 0  # objects of excluded classes
+    empty: list[str] = field(default_factory=list)  # mask files that show no object
+    hidden: list[str] = field(default_factory=list)  # mask files of objects below later ones
+    overlap_pixels: int = 0  # that objects lost to later ones
 
 
 def create_directory(path: Path) -> Path:
-    """Make a folder and those above it, if they are missing, and return it."""
+    """Create a folder and its parents, if they are missing, and return it."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -98,39 +84,44 @@ def create_directory(path: Path) -> Path:
 def find_masks(folder: Path) -> list[FieldMasks]:
     """Return the fields that have masks in `folder`, sorted by name.
 
-    Two layouts, which may be mixed: `<field>/<class>/<any name>.png`, one object a file, and
-    `<field>.tif|png`, one label map a field.
+    There are two layouts, which may be mixed: `<field>/<class>/<any name>.png` with one object per
+    file, and `<field>.tif` or `.png` with one label map per field.
 
     Raises
     ------
     InputError
-        If the folder is missing or holds neither; if a field is there twice, or has no class
-        folder.
+        If the folder is missing or has neither layout, or if a field is there twice or has no mask
+        file.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of masks")
     found: dict[str, list[FieldMasks]] = defaultdict(list)
-    faults = []
+    faults = Faults()
     for path in label_files(folder):
         found[path.stem].append(FieldMasks(path.stem, label_map=path))
     for path in sorted(folder.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue
         classes = {
-            entry.name: mask_files(entry)
+            entry.name: entry
             for entry in natsorted(path.iterdir(), key=lambda entry: entry.name)
             if entry.is_dir() and not entry.name.startswith(".")
         }
         if ALL in classes:
-            faults.append(f"{path / ALL}: the name {ALL!r} is taken by the union; rename the class")
-        if not any(classes.values()):
-            faults.append(f"{path}: no object, expected <class>/<name>.png in it")
+            faults.append(
+                f"{path / ALL}: the name {ALL!r} is taken, it stands for the union of the classes; "
+                "rename the class"
+            )
+        if not any(map(image_files, classes.values())):
+            faults.append(f"{path}: no object in it, expected <class>/<name>.png")
         found[path.name].append(FieldMasks(path.name, classes=classes))
     faults += [
-        f"{folder / name}: masks of one field in two places" for name in found if found[name][1:]
+        f"{folder / name}: masks of one field in two places; remove one"
+        for name in found
+        if found[name][1:]
     ]
-    raise_faults(folder, faults)
+    faults.raise_all(folder)
     if not found:
         raise InputError(
             f"{folder}: no masks in it, expected <field>/<class>/<name>.png or <field>.tif"
@@ -141,29 +132,13 @@ def find_masks(folder: Path) -> list[FieldMasks]:
 def copy_corresponding_files(images_dir: Path, output_dir: Path, field_name: str) -> Path:
     """Copy the image of a field, `<field_name>.<ext>`, to `output_dir` and return the copy.
 
-    The name must be the whole field's: `..._s1` does not take the image of `..._s10`.
-
     Raises
     ------
     InputError
-        If the field has no image there, or several.
+        If the field has no image in `images_dir`, or several.
     """
-    source = the_image(find_images(images_dir).get(field_name, []), images_dir, field_name)
-    target = create_directory(output_dir) / source.name
-    copy_image(source, target)
-    return target
-
-
-def the_image(candidates: Sequence[Path], images_dir: Path, field_name: str) -> Path:
-    """Return the one image of a field among `candidates`, or raise `InputError`."""
-    if len(candidates) != 1:
-        what = "no image of its own" if not candidates else "several images"
-        names = ", ".join(path.name for path in candidates)
-        raise InputError(
-            f"{field_name}: {what} in {images_dir}{f' ({names})' if names else ''}, "
-            f"expected one {field_name}.<png|jpg|tif>"
-        )
-    return candidates[0]
+    source = image_of(images_dir, field_name)
+    return Path(shutil.copyfile(source, create_directory(output_dir) / source.name))
 
 
 def process_masks(
@@ -172,29 +147,35 @@ def process_masks(
     corresponding_files_dir: Path,
     params: PrepareParams,
     *,
+    class_name: str = ALL,
     report_path: Path | None = None,
     skip_unannotated: bool = False,
     force: bool = False,
 ) -> dict:
     """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
 
-    Where classes are known, `<field>_classes.csv` tells the class of each label; where cells of
-    excluded classes are there, `<field>_excluded.<format>` is their label map.
+    If classes are known, `<field>_classes.csv` beside them names the class of each label. If a
+    field has cells of excluded classes, `<field>_excluded.<format>` is the label map of those.
 
-    `all` is the union of all classes but those of `params.exclude`. Objects are numbered 1 to n in
-    natural order of class and file; where they overlap, the later one wins. The output folder
-    appears when every field is in it, so no fault leaves half a data set.
+    The class `all` is the union of all classes except those of `params.exclude`. Objects are
+    numbered 1 to n in natural order of class and file; where they overlap, the later one wins. The
+    output folder appears once every field is in it, so that no fault leaves half a data set.
+
+    Parameters
+    ----------
+    class_name : the class to train on, which must have cells in training and validation fields
+    skip_unannotated : leave out images without masks, which are a fault otherwise
 
     Returns
     -------
     dict
-        The report, as written to `report_path` (default: `<output_dir>/prepare.json`): by class
-        and split the fields and cells, and the cells that were dropped, with the reason.
+        The report, as written to `report_path` (default: `<output_dir>/prepare.json`): the number
+        of fields and cells by class and split, and of the cells that were dropped, by reason.
 
     Raises
     ------
     InputError
-        One error that tells all faults of the data by file name.
+        One error that lists every fault of the data by file name.
     """
     input_path, output_dir = Path(input_path), Path(output_dir)
     images_dir = Path(corresponding_files_dir)
@@ -205,9 +186,20 @@ def process_masks(
     fields = find_masks(input_path)
     if not images_dir.is_dir():
         raise InputError(f"{images_dir}: no such folder of images")
-    images = find_images(images_dir)
+    faults = Faults()
+    unannotated = find_images(images_dir)
+    for item in fields:
+        unannotated.pop(item.name, None)
+    if skip_unannotated:
+        log.info("%d images without masks are left out", len(unannotated))
+    else:
+        faults += [
+            f"{path}: no masks for this image; add them, or leave such images out with "
+            "--skip_unannotated"
+            for paths in unannotated.values()
+            for path in paths
+        ]
     splits = split_data([item.name for item in fields], params.val_pattern, params.test_pattern)
-    faults = _alone(fields, images, images_dir, skip_unannotated)
     for split, names in splits.items():
         if not names:
             pattern = {"valid": params.val_pattern, "test": params.test_pattern}.get(split)
@@ -216,30 +208,28 @@ def process_masks(
                 f"split {split} stays empty: {why}; change -v and -t "
                 "(in params.yaml prepare.val_pattern and prepare.test_pattern)"
             )
-    split_by_field = {name: split for split, names in splits.items() for name in names}
+    split_of = {name: split for split, names in splits.items() for name in names}
 
     with whole(output_dir) as staging:
         staging.mkdir()
 
         def work(item: FieldMasks) -> FieldReport:
-            candidates = images.get(item.name, [])
-            image = candidates[0] if len(candidates) == 1 else None
-            split = split_by_field[item.name]
-            return _process_field(item, image, staging, split, params)
+            return _process_field(item, images_dir, staging, split_of[item.name], params)
 
-        # Threads: nearly all the time is spent in decoders, which do not hold the interpreter.
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            reports = list(
-                tqdm(pool.map(work, fields), "prepare", len(fields), unit="field", leave=False)
-            )
-        faults += [fault for report in reports for fault in report.faults]
-        raise_faults(input_path, faults)
-        report = _summary(reports, splits)
+        reports = faults.map(work, fields, "prepare")
+        faults.raise_all(input_path)
+        report = _summary(reports)
         for split in SPLITS:
             if not report["splits"][ALL][split]["cells"]:
                 raise InputError(
-                    f"split {split} stays empty: no cell of its fields is left once the classes "
-                    f"{', '.join(params.exclude)} are excluded; change --exclude or the patterns"
+                    f"split {split} stays empty: all cells of its fields are of the excluded "
+                    f"classes {', '.join(params.exclude)}; change --exclude or the patterns"
+                )
+        for split in TRAINING_SPLITS:
+            if not report["splits"].get(class_name, {}).get(split, {}).get("cells"):
+                raise InputError(
+                    f"{input_path}: no cell of the class {class_name!r} in the {split} split; "
+                    f"the classes are {', '.join(report['splits'])} (class_name in params.yaml)"
                 )
         if report_path is None:
             write_json(staging / "prepare.json", report)
@@ -248,56 +238,26 @@ def process_masks(
     return report
 
 
-def _alone(
-    fields: Sequence[FieldMasks],
-    images: dict[str, list[Path]],
-    images_dir: Path,
-    skip_unannotated: bool,
-) -> list[str]:
-    """Return a fault for each field without its image, and each image without its masks."""
-    faults = []
-    for item in fields:
-        try:
-            the_image(images.get(item.name, []), images_dir, item.name)
-        except InputError as error:
-            faults.append(str(error))
-    names = {item.name for item in fields}
-    unannotated = [path for name in sorted(images.keys() - names) for path in images[name]]
-    if skip_unannotated:
-        log.info("%d images without masks are left out", len(unannotated))
-        return faults
-    return faults + [
-        f"{path}: no masks for this image; add them, or leave such images out "
-        "with --skip_unannotated"
-        for path in unannotated
-    ]
-
-
 def _process_field(
-    item: FieldMasks, image: Path | None, output: Path, split: str, params: PrepareParams
+    item: FieldMasks, images_dir: Path, output: Path, split: str, params: PrepareParams
 ) -> FieldReport:
-    report = FieldReport(item.name)
-    shape = None
-    if image is not None:
-        try:
-            shape = read_image(image).shape
-        except InputError as error:
-            report.faults.append(str(error))
-    try:
+    report = FieldReport(item.name, split)
+    faults = Faults()
+    with faults.collect():
+        image = image_of(images_dir, item.name)
+        shape = read_image(image).shape
+    with faults.collect():
         found = (
             _from_label_map(item.label_map)
             if item.label_map
             else _from_objects(item, params.exclude, report)
         )
-        first = item.label_map or next(path for paths in item.classes.values() for path in paths)
-        if shape is not None:
-            check_size(first, next(iter(found.maps.values())).shape, image, shape)
-    except InputError as error:
-        report.faults.append(str(error))
-        return report
+        if not faults:
+            check_size(found.source, found.maps[ALL].shape, image, shape)
+    faults.raise_all(item.name)
     for class_name, labels in found.maps.items():
         count = report.cells[class_name] = int(labels.max(initial=0))
-        if report.faults or not count:
+        if not count:
             continue
         folder = create_directory(output / class_name / split)
         beside = {MASKS: labels}
@@ -309,8 +269,7 @@ def _process_field(
         if found.classes is not None:
             classes = found.classes if class_name == ALL else [class_name] * count
             write_classes(folder / f"{item.name}{CLASSES}", classes)
-        if image is not None:
-            copy_image(image, folder / image.name)
+        copy_corresponding_files(images_dir, folder, item.name)
     return report
 
 
@@ -324,74 +283,62 @@ def _from_label_map(path: Path) -> FieldLabels:
     labels = relabel(labels, path)
     if not labels.any():
         raise InputError(f"{path}: no object in it; remove the field, or annotate it")
-    return FieldLabels({ALL: labels})
+    return FieldLabels(path, {ALL: labels})
 
 
-def _from_objects(item: FieldMasks, exclude: Sequence[str], report: FieldReport) -> FieldLabels:
-    """Return a label map for each class of a field, and for `all`; note what is lost."""
-    kept: list[CellObject] = []
-    kept_files: list[Path] = []
-    left_out: list[CellObject] = []
-    maps: dict[str, np.ndarray] = {}
-    frame: tuple[Path, tuple[int, int]] | None = None  # of the field's first mask
-    for class_name, paths in item.classes.items():
-        objects, files = [], []
-        for path in paths:
-            try:
-                found = read_object(path)
-                frame = frame or (path, found.frame)
-                check_size(path, found.frame, *frame)
-            except InputError as error:
-                report.faults.append(str(error))
-                continue
-            if found.mask.size:
-                objects.append(found)
-                files.append(path)
-            else:
-                report.empty.append(f"{item.name}/{class_name}/{path.name}")
-        if not objects:
-            continue
-        maps[class_name] = relabel(label_map(objects, item.name))
-        if _is_excluded(class_name, exclude):
-            left_out += objects
-        else:
-            kept += objects
-            kept_files += files
-    if report.faults:
-        raise InputError(report.faults.pop())
-    if not maps:
+def _from_objects(field: FieldMasks, exclude: Sequence[str], report: FieldReport) -> FieldLabels:
+    """Return the label maps of a field's objects; the objects that they lack go to `report`."""
+    faults = Faults()
+    loaded: list[CellObject] = []
+    for folder in field.classes.values():
+        with faults.collect():
+            objects = load_mask_images(folder)
+            if loaded and objects:
+                first, other = loaded[0], objects[0]
+                check_size(other.path, other.frame, first.path, first.frame)
+            loaded += objects
+    faults.raise_all(field.name)
+    report.empty = [item.name for item in loaded if not item.mask.size]
+    objects = [item for item in loaded if item.mask.size]
+    if not objects:
         raise InputError(
-            f"{item.name}: a field without objects, all of its mask files are empty; "
+            f"{field.name}: a field without objects, because all of its mask files are empty; "
             "remove the field, or annotate it"
         )
+    by_class: dict[str, list[CellObject]] = defaultdict(list)
+    for item in objects:
+        by_class[item.class_name].append(item)
+    maps = {name: relabel(combine_masks(of, field.name)) for name, of in by_class.items()}
+    kept = [item for item in objects if not _is_excluded(item.class_name, exclude)]
+    left_out = [item for item in objects if _is_excluded(item.class_name, exclude)]
     report.excluded = len(left_out)
-    excluded = relabel(label_map(left_out, item.name)) if left_out else None
+    excluded = relabel(combine_masks(left_out, field.name)) if left_out else None
+    source, frame = objects[0].path, objects[0].frame
     if not kept:
-        maps[ALL] = np.zeros(frame[1], np.uint16)
-        return FieldLabels(maps, [], excluded)
-    every = label_map(kept, item.name)
-    visible = areas(every, len(kept))
-    report.overlap_pixels = int(pixels_lost([found.area for found in kept], every).sum())
-    names = [f"{item.name}/{path.parent.name}/{path.name}" for path in kept_files]
-    report.hidden = [name for name, left in zip(names, visible, strict=True) if left == 0]
-    maps[ALL] = relabel(every)
-    classes = [path.parent.name for path, left in zip(kept_files, visible, strict=True) if left > 0]
-    return FieldLabels(maps, classes, excluded)
+        return FieldLabels(source, maps | {ALL: np.zeros(frame, np.uint16)}, [], excluded)
+    labels = combine_masks(kept, field.name)
+    visible = np.bincount(labels.ravel(), minlength=len(kept) + 1)[1:]  # pixels of each object
+    report.overlap_pixels = sum(item.area for item in kept) - int(visible.sum())
+    report.hidden = [item.name for item, left in zip(kept, visible, strict=True) if not left]
+    classes = [item.class_name for item, left in zip(kept, visible, strict=True) if left]
+    return FieldLabels(source, maps | {ALL: relabel(labels)}, classes, excluded)
 
 
-def _summary(reports: Sequence[FieldReport], splits: dict[str, list[str]]) -> dict:
-    split_of = {name: split for split, names in splits.items() for name in names}
+def _summary(reports: Sequence[FieldReport]) -> dict:
     counts: dict[str, dict[str, Counter]] = defaultdict(
         lambda: {split: Counter(fields=0, cells=0) for split in SPLITS}
     )
     for report in reports:
         for class_name, cells in report.cells.items():
             if cells:
-                counts[class_name][split_of[report.name]].update(fields=1, cells=cells)
-    for what, told in (("empty mask file", "empty"), ("object hidden by later ones", "hidden")):
-        for name in (name for report in reports for name in getattr(report, told)):
-            log.warning("%s: %s", what, name)
-    without = [report.name for report in reports if not report.cells.get(ALL)]
+                counts[class_name][report.split].update(fields=1, cells=cells)
+    empty = sorted(name for report in reports for name in report.empty)
+    hidden = sorted(name for report in reports for name in report.hidden)
+    without = sorted(report.name for report in reports if not report.cells.get(ALL))
+    for name in empty:
+        log.warning("empty mask file: %s", name)
+    for name in hidden:
+        log.warning("object hidden by later ones: %s", name)
     for name in without:
         log.warning("%s: only excluded classes, not in %r", name, ALL)
     return {
@@ -400,14 +347,10 @@ def _summary(reports: Sequence[FieldReport], splits: dict[str, list[str]]) -> di
         },
         "dropped": {
             "cells_excluded": sum(report.excluded for report in reports),
-            "cells_hidden": sum(len(report.hidden) for report in reports),
-            "empty_mask_files": sum(len(report.empty) for report in reports),
+            "cells_hidden": len(hidden),
+            "empty_mask_files": len(empty),
             "fields_without_cells": len(without),
             "overlap_pixels": sum(report.overlap_pixels for report in reports),
         },
-        "names": {
-            "hidden": sorted(name for report in reports for name in report.hidden),
-            "empty": sorted(name for report in reports for name in report.empty),
-            "without_cells": sorted(without),
-        },
+        "names": {"hidden": hidden, "empty": empty, "without_cells": without},
     }

@@ -23,12 +23,12 @@ from PIL import Image
 from cellular.base import devices
 from cellular.base.errors import InputError
 from cellular.base.files import check_new, whole
+from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
 from cellular.reporting.comparison import DECIDES, FEWEST_FIELDS, SplitComparison, compare
 from cellular.scoring.bootstrap import BY_FIELD
 from cellular.scoring.results import check_there, files_of, read_json, read_table
-from cellular.scoring.scores import flat
 
 QUALITY = 78  # of WebP, at which outlines stay sharp
 PACKAGES = (

@@ -5,9 +5,8 @@ and any resampling is scored in the same way. What is not defined, 0 / 0, is NaN
 of files and means; of pixel scores it is 0, as the paper's scikit-learn has it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -220,12 +219,3 @@ def nested(values: Mapping[Place, object]) -> dict:
             inner = inner.setdefault(key, {})
         inner[place[-1]] = value
     return found
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give the values of nested dicts with their names: the keys on the way, joined by dots."""
-    for key, value in content.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -3,7 +3,8 @@
 All other scores are in `<split>_eval.json`, several hundred for each model and split.
 """
 
-from cellular.scoring.scores import Place, flat, nested
+from cellular.base.params import flat
+from cellular.scoring.scores import Place, nested
 
 DIGITS = 4  # one cell more or less changes a score in the third digit
 NUMBERS: dict[str, Place] = {

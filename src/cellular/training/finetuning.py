@@ -111,11 +111,12 @@ def fine_tune(
     fabric = launch(device, params.precision)
     first = fabric.is_global_zero  # of several processes, the one that writes
     fields = _open(train_set, valid_set, params)
+    arithmetic = f"{device.type} in {choose_precision(device, params.precision)}"
     log.info(
         "%d fields to train on, %d to validate on, on %s; cells of %.4g pixels are resized to %.4g",
         len(fields.train),
         len(fields.valid),
-        device.type,
+        arithmetic,
         fields.diameter,
         fields.train[0].seen_diameter,
     )
@@ -130,7 +131,7 @@ def fine_tune(
         fingerprint(train_set),
         fingerprint(valid_set),
         _hash(state),
-        f"{seed} {device.type} {choose_precision(device, params.precision)} {fabric.world_size}",
+        f"{seed} {arithmetic} {fabric.world_size}",
     )
     with Checkpoint(name) if first else nullcontext() as checkpoint:
         run, last = train(

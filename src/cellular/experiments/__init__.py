@@ -1,0 +1,1 @@
+"""The paper's grid of DVC experiments, and profiles of parameters."""

@@ -1,0 +1,124 @@
+"""The command line: parameters as flags and from a file, errors of one line, broken pipes."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from helpers.annotations import ROOT
+
+from cellular.base import cli
+from cellular.base.errors import InputError
+from cellular.evaluating.params import Scoring, SegmentParams
+from cellular.preparing.params import PrepareParams
+from cellular.training.params import SavingParams, TrainParams
+
+
+def parse(models, *arguments):
+    parser = cli.Parser(None)
+    parser.parameters(*models)
+    args = parser.parse_args([str(argument) for argument in arguments])
+    return tuple(cli.parameters(model, args) for model in models)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), True),
+        (("--use_sgd",), True),
+        (("--use_sgd", "true"), True),
+        (("--use_sgd", "false"), False),
+        (("--use_sgd", "False"), False),
+        (("--no-use_sgd",), False),
+    ],
+)
+def test_use_sgd_false_is_false(arguments, expected):
+    (params,) = parse([TrainParams], "--learning_rate", "1e-3", *arguments)
+    assert params.use_sgd is expected
+
+
+def test_flags_take_lists_and_none():
+    assert parse([PrepareParams], "--formats", "png", "tif")[0].formats == ["png", "tif"]
+    assert parse([SegmentParams], "--diameter", "None")[0].diameter is None
+    assert parse([SegmentParams], "--diameter", "12.5")[0].diameter == 12.5
+
+
+@pytest.fixture
+def params_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    content = {
+        "save_every": 3,
+        "seed": 7,
+        "train": {"n_epochs": 9, "learning_rate": 0.05, "channels": [2, 3]},
+        "eval": {"augment": True, "overlays": 4, "seed": 1},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_script_reads_its_sections_of_the_file(params_file):
+    train, saving = parse([TrainParams, SavingParams], "--params", params_file)
+    assert (train.n_epochs, train.learning_rate, train.channels) == (9, 0.05, [2, 3])
+    assert train.batch_size == 8  # the default, as it is not in the file
+    assert saving.save_every == 3
+    segment, scoring = parse([SegmentParams, Scoring], "--params", params_file)
+    assert segment.augment and scoring.overlays == 4
+
+
+def test_flags_override_the_file(params_file):
+    flags = ("--n_epochs", 2, "--channels", 0, 0, "--save_every", 1)
+    train, saving = parse([TrainParams, SavingParams], "--params", params_file, *flags)
+    assert (train.n_epochs, train.learning_rate, train.channels) == (2, 0.05, [0, 0])
+    assert saving.save_every == 1
+
+
+def test_a_wrong_value_in_the_file_is_named_with_the_file(params_file):
+    params_file.write_text("train: {n_epochs: 0}\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: n_epochs: .*greater than or equal to 1"):
+        parse([TrainParams], "--params", params_file)
+
+
+@pytest.mark.parametrize("text", ["seed: 1\n", "train: 5\n", "train:\n"])
+def test_a_file_without_the_section_is_refused(params_file, text):
+    params_file.write_text(text)
+    with pytest.raises(InputError, match=r"mine\.yaml: expected a section train"):
+        parse([TrainParams], "--params", params_file)
+
+
+@pytest.mark.parametrize("script", ["fetch_data", "fetch_weights", "prepare_data", "train", "eval"])
+def test_help_shows_every_flag(run_script, script):
+    code, out, _ = run_script(script, "--help")
+    assert not code and out.startswith("usage:")
+    assert "--force" in out and "--params" in out
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback():
+    # As in `compare.py | head`, but with the reader gone before anything is printed.
+    program = "from cellular.base import cli; cli.run(lambda argv: 'a line\\n' * 100_000)"
+    running = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT / "src",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    running.stdout.close()
+    assert (running.stderr.read(), running.wait()) == ("", 0)
+    running.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (InputError("x.png: no image"), 2, "error: x.png: no image\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (PermissionError(13, "Permission denied", "x"), 2, "error: x: Permission denied; choose"),
+    ],
+)
+def test_errors_of_the_user_have_one_line_and_an_exit_code(capsys, error, code, message):
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        cli.run(main)
+    assert left.value.code == code and capsys.readouterr().err.startswith(message)
