@@ -1,8 +1,8 @@
 """How far the numbers of metrics/summary.json differ between machines, and between seeds.
 
 Needs a finished `make repro`. The default training and evaluation are repeated with other rounding
-(other precision, memory layout and number of threads, which differ from machine to machine) and
-with other seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was
+(another precision, another number of threads: what differs from machine to machine) and with other
+seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was
 stopped resumes. Writes metrics/tolerances.json, which src/check_reproduction.py reads.
 """
 
@@ -31,11 +31,9 @@ from parameters import Params, load_params
 # Parameters of training and evaluation that change rounding only, and numbers of threads.
 ROUNDING: dict[str, dict[str, Any]] = {
     "32 bits": {"precision": "32"},
-    "32 bits, channels first": {"precision": "32", "channels_last": "false"},
-    "bf16": {"precision": "bf16"},
     "one thread": {"threads": 1},
 }
-SEEDS: dict[str, dict[str, Any]] = {f"seed {seed}": {"seed": seed} for seed in range(1, 5)}
+SEEDS: dict[str, dict[str, Any]] = {f"seed {seed}": {"seed": seed} for seed in (1, 2)}
 SMALL = {"n_epochs": 1, "images_per_epoch": 4, "valid_images": 1, "augment": "false"}
 HOW = (
     "The tolerance of a number is the largest absolute difference between the committed run "
@@ -61,8 +59,6 @@ def run(small: bool = False) -> Message:
         raise SystemExit(f"error: {', '.join(missing)} missing; run `make repro` first")
     runs = {}
     for name, changes in (ROUNDING | SEEDS).items():
-        if name == "bf16" and choose_precision(choose()) != "bf16":
-            continue  # PyTorch only emulates it here
         # A run counts for the parameters that it was measured with, and for no others.
         measured = {"params": params.model_dump(), "changes": changes}
         path = ROOT / "experiments/tolerance" / f"{name.replace(',', '').replace(' ', '_')}.json"

@@ -1,4 +1,4 @@
-"""One optimal matching, and what became of every cell, against brute force and Cellpose."""
+"""The optimal matching and the outcome of every cell, against brute force and Cellpose."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_one_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
 
 @settings(max_examples=500)
 @given(pairs)
-def test_overlaps_are_those_of_counting_each_pair(pair):
+def test_overlaps_are_those_that_counting_each_pair_gives(pair):
     truth, predicted = pair
     overlaps = count_overlaps(truth, predicted)
     shared = overlaps.shared.toarray()
@@ -78,7 +78,7 @@ def fields(*rows: str) -> np.ndarray:
     return np.array([[int(letter) for letter in row.replace(".", "0")] for row in rows], np.uint16)
 
 
-def test_outcomes_by_eye():
+def test_outcomes_of_a_small_example():
     truth = fields("111.222", "111.222", ".......", "3333444", ".......", "55.....")
     guess = fields("1111111", "1111111", ".......", "2233444", ".......", "...5566")
     found = match(count_overlaps(truth, relabel(guess)))
@@ -86,9 +86,8 @@ def test_outcomes_by_eye():
     # halves, one of which finds it at exactly 0.5; 4 is found; 5 is missed, and there are two false
     # positives.
     assert found.true_outcomes.tolist() == ["merged", "merged", "found", "found", "missed"]
-    assert found.predicted_outcomes.tolist() == [
-        "merging", "found", "part", "found", "false positive", "false positive",
-    ]  # fmt: skip
+    expected = ["merging", "found", "part", "found", "false positive", "false positive"]
+    assert found.predicted_outcomes.tolist() == expected
 
 
 def test_a_cell_in_three_parts_is_split():
@@ -113,7 +112,7 @@ def test_excluded_pixels_count_neither_way():
 
 @settings(max_examples=800)
 @given(pairs, st.integers(0, 2**31 - 1))
-def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
+def test_ignored_cells_change_nothing(pair, seed):
     truth, predicted = pair
     marked = np.random.default_rng(seed).random(truth.shape) < 0.6
     excluded = marked & (truth == 0)
@@ -141,6 +140,6 @@ def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
     ]
 
 
-def test_maps_of_two_sizes_are_refused():
+def test_maps_that_differ_in_size_are_refused():
     with pytest.raises(ValueError, match="differ"):
         count_overlaps(np.ones((2, 2), int), np.ones((2, 3), int))
