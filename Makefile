@@ -30,7 +30,7 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-fast bench lint format requirements clean help venv
+.PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements clean help venv
 
 venv: $(BIN)/.installed  ## make .venv
 
@@ -47,8 +47,14 @@ test: $(BIN)/.installed  ## all tests (minutes)
 test-fast: $(BIN)/.installed  ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
+bench: $(BIN)/.installed  ## a line for each benchmark (minutes); one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)
+
+bench-quality: $(BIN)/.installed  ## the quality of the recipe in params.yaml, thirty trainings (hours)
+	python -m benchmarks quality
+
+bench-tolerance: $(BIN)/.installed  ## how far the scores differ between machines and seeds (an hour)
+	python -m benchmarks tolerance
 
 lint: $(BIN)/.installed  ## check style, types, and that packages import from floors below only
 	ruff check .

@@ -1,1 +1,1 @@
-"""A model's masks, scored and drawn."""
+"""A model is scored: its label maps, tables of scores, and pictures."""

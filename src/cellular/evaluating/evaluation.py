@@ -1,4 +1,4 @@
-"""Evaluation: a model segments prepared folders, and its masks are scored and drawn."""
+"""Evaluation: a model segments prepared folders, and its label maps are scored and drawn."""
 
 import logging
 from collections import Counter
@@ -44,27 +44,33 @@ def evaluate(
 ) -> dict[str, dict]:
     """Score a model on prepared folders.
 
-    Writes for each folder the files of `cellular.scoring.results` to `output_dir`; the predicted
-    label maps to `<predictions_dir>/pred_<field>.png` (default: `<output_dir>/images`); and to
-    `overlays_dir` (default: `<output_dir>/overlays`) the worst fields, drawn,
-    `<name of folder>/<field>.png`, and the worst cells, `<name of folder>_worst_cells.png`.
+    For each folder it writes
+
+    - to `output_dir` the files of `cellular.scoring.results`;
+    - to `predictions_dir` (default: `<output_dir>/images`) the predicted label maps,
+      `pred_<field>.png`;
+    - to `overlays_dir` (default: `<output_dir>/overlays`) pictures of the worst fields,
+      `<name of folder>/<field>.png`, and of the worst cells, `<name of folder>_worst_cells.png`.
 
     Returns
     -------
     dict
-        By name of folder, what `cellular.scoring.results.write_results` returns.
+        By name of folder, the scores that `cellular.scoring.results.write_results` returns.
 
     Raises
     ------
     InputError
-        One error that tells all faults of the data, before the network is run.
+        Before the network runs, one error with all faults of the data.
     """
     output_dir = Path(output_dir)
     predictions_dir = Path(predictions_dir or output_dir / "images")
     overlays_dir = Path(overlays_dir or output_dir / "overlays")
     names = [Path(folder).resolve().name for folder in test_dirs]
     if len(set(names)) < len(names):
-        raise InputError(f"two of the folders {', '.join(names)} have one name, and so one result")
+        raise InputError(
+            f"two of the folders have one name ({', '.join(names)}), and their results would have "
+            "too; rename one"
+        )
     check_apart([predictions_dir], [*test_dirs, model_path, output_dir, overlays_dir])
     check_apart([overlays_dir], [*test_dirs, model_path, output_dir, predictions_dir])
     files = [path for name in names for path in files_of(output_dir, name).values()]
@@ -84,9 +90,8 @@ def evaluate(
         pictures.mkdir()
         every = [pair for group in pairs.values() for pair in group]
         scored = _scored(model, every, settings, scoring, predictions)
-        bar = tqdm(scored, "evaluate", len(every), unit="field", leave=False)
-        flat = iter(list(bar))
-        results = {name: [next(flat) for _ in group] for name, group in pairs.items()}
+        in_turn = iter(list(tqdm(scored, "evaluate", len(every), unit="field", leave=False)))
+        results = {name: [next(in_turn) for _ in group] for name, group in pairs.items()}
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
             _draw_worst(group, results[name], scoring, predictions, pictures, name)
     return {name: write_results(output_dir, name, of, seed) for name, of in results.items()}
@@ -117,18 +122,14 @@ def one_line(summary: dict) -> str:
 
 
 def predicted_path(folder: Path, field: str) -> Path:
-    """Return where the predicted label map of a field lies."""
+    """Return the path of a field's predicted label map."""
     return folder / f"pred_{field}.png"
 
 
 def _scored(
-    model: CellposeModel,
-    pairs: Sequence[Pair],
-    settings: Settings,
-    scoring: Scoring,
-    folder: Path,
+    model: CellposeModel, pairs: Sequence[Pair], settings: Settings, scoring: Scoring, folder: Path
 ) -> Iterator[FieldResult]:
-    """Give the results of fields in their order; reading, network and scoring overlap."""
+    """Give the result of each field in order; reading, network and scoring run side by side."""
 
     def score(field: tuple[Pair, tuple[np.ndarray, np.ndarray]]) -> FieldResult:
         pair, (truth, predicted) = field
@@ -170,6 +171,6 @@ def _draw_worst(
     chosen = worst(pd.concat(list(cells.values()), ignore_index=True), scoring.worst_cells)
     cut: dict[int, np.ndarray] = {}
     for field, rows in chosen.groupby("field", sort=True):
-        cut |= zip(rows.index, crops(*maps(field), rows), strict=True)
+        cut |= zip(rows.index, crops(*maps(str(field)), rows), strict=True)
     ranked = [cut[index] for index in chosen.index]
     (pictures / f"{name}_worst_cells.png").write_bytes(encode(sheet(ranked)))

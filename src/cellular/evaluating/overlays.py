@@ -1,4 +1,4 @@
-"""Overlays: outlines on the image, coloured by what became of each cell."""
+"""Overlays: pictures of fields and of single cells, with outlines in the colours of outcomes."""
 
 import io
 from collections.abc import Sequence
@@ -20,21 +20,20 @@ from cellular.imaging.matching import (
 )
 from cellular.scoring.boundaries import outlines
 
-SIDE = 768  # pixels; enough to judge a cell of 120 px in a field of 2048, small enough for git
-# Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color).
-COLOURS = {
+SIDE = 768  # pixels; cells of 120 px in a field of 2048 can be seen, and the file is small
+# Okabe and Ito's colours, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
+OUTCOMES = {
     FOUND: (0, 158, 115),
     MISSED: (230, 159, 0),
     FALSE_POSITIVE: (204, 121, 167),
     MERGED: (86, 180, 233),
     SPLIT: (240, 228, 66),
-    "predicted": (255, 255, 255),
-    "other": (120, 120, 120),
 }
+COLOURS = OUTCOMES | {"predicted": (255, 255, 255), "other": (120, 120, 120)}
 OUTLINE = {MERGING: MERGED, PART: SPLIT, IGNORED: "other"}  # of predicted cells without a partner
 GREYS = 256 - len(COLOURS)
 INDEX = {name: GREYS + number for number, name in enumerate(COLOURS)}
-STEP = 6  # of the grey levels that are used: half the bytes, and the eye sees no difference
+STEP = 6  # between the grey levels that are used: half the bytes, and no visible difference
 GAMMA, BRIGHTEST = 0.6, 0.7
 FONT = ImageFont.load_default(15)
 LINE = 22  # pixels of a line of text
@@ -50,34 +49,36 @@ def draw(
 ) -> Image.Image:
     """Draw true and predicted outlines on a field.
 
-    True cells are coloured by their outcome (`cellular.imaging.matching.match`), predicted ones are
-    white if they found a cell, otherwise in the colour of their fault.
+    True cells have the colour of their outcome (`cellular.imaging.matching.match`). Predicted ones
+    are white if they found a cell; otherwise they have the colour of their outcome too.
 
     Parameters
     ----------
     image : (H, W) or (H, W, C)
     truth, predicted : (H, W) label maps, numbered 1 to n
-    cells : their rows, `cellular.scoring.cells.table_of_cells`
+    cells : the rows of the field, from `cellular.scoring.cells.table_of_cells`
 
     Returns
     -------
-    palette image, its longer side at most 768 pixels, with a legend below
+    palette image with a legend below; the longer side of the field has at most 768 pixels
     """
     scale = min(1.0, SIDE / max(truth.shape))
     size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
     canvas = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
-    for labels, colours in (
-        (predicted, _colours_of_predictions(cells, int(predicted.max(initial=0)))),
-        (truth, _colours_of_truth(cells, int(truth.max(initial=0)))),
+    outcome = cells["outcome"]
+    of_predicted = outcome.replace({**OUTLINE, FOUND: "predicted"})
+    for labels, column, names in (
+        (predicted, cells["predicted_label"], of_predicted),
+        (truth, cells["label"], outcome),
     ):
+        rows = column.notna()
+        colours = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
+        colours[column[rows].to_numpy(np.int64)] = names[rows].map(INDEX)
         small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
         edge = outlines(small)
         canvas[edge] = colours[small[edge]]
-    counts = cells["outcome"].value_counts()
-    legend = [
-        (name, f"{counts.get(name, 0)} {name}")
-        for name in (FOUND, MISSED, FALSE_POSITIVE, MERGED, SPLIT)
-    ]
+    counts = outcome.value_counts()
+    legend = [(name, f"{counts.get(name, 0)} {name}") for name in OUTCOMES]
     legend.append(("predicted", "prediction"))
     if counts.get(IGNORED, 0):
         legend.append((OUTLINE[IGNORED], f"{counts[IGNORED]} {IGNORED}"))
@@ -85,7 +86,7 @@ def draw(
 
 
 def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the `count` rows of cells that went worst, the worst first.
+    """Return the rows of the `count` worst cells, the worst first.
 
     First cells that were not found and false positives, by their area; then found cells, by their
     IoU.
@@ -100,10 +101,14 @@ def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
 def crops(
     image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, cells: pd.DataFrame
 ) -> list[np.ndarray]:
-    """Cut cells out of their field: for each row (CELL + 2 LINE, CELL) uint8, palette indices.
+    """Cut cells out of their field, one crop for each row of `cells`.
 
-    A cell's outline has the colour of its outcome, predicted ones are white, those of other true
-    cells grey; below stands what became of it.
+    The outline of the cell has the colour of its outcome. The outlines of predicted cells are
+    white, those of other true cells grey. Two lines of text below name outcome, field and diameter.
+
+    Returns
+    -------
+    arrays (CELL + 2 LINE, CELL) uint8, indices into the palette
     """
     plane, ends = _plane(image), _range(image)
     return [_crop(plane, ends, truth, predicted, cell) for _, cell in cells.iterrows()]
@@ -119,7 +124,7 @@ def _crop(
     alone = pd.isna(cell["label"])
     diameter = float(cell["predicted_diameter" if alone else "diameter"])
     side = max(SMALLEST_CROP, round(AROUND * diameter))
-    corner = tuple(round(float(cell[name])) - side // 2 for name in ("y", "x"))
+    corner = round(float(cell["y"])) - side // 2, round(float(cell["x"])) - side // 2
     grey, true, guess = (_window(source, corner, side) for source in (plane, truth, predicted))
     how = cv2.INTER_AREA if side > CELL else cv2.INTER_CUBIC
     canvas = _grey(cv2.resize(grey, (CELL, CELL), interpolation=how), ends)
@@ -135,8 +140,9 @@ def _crop(
     canvas[thick] = INDEX[OUTLINE.get(cell["outcome"], cell["outcome"])]
 
     what = cell["outcome"] if alone else f"{cell['outcome']}, IoU {cell['iou']:.2f}"
-    named = not pd.isna(cell["timepoint"])
-    where = f"t{cell['timepoint']} {cell['well']}" if named else str(cell["field"])[:14]
+    where = str(cell["field"])[:14]
+    if not pd.isna(cell["timepoint"]):
+        where = f"t{cell['timepoint']} {cell['well']}"
     strip = Image.new("L", (CELL, 2 * LINE), 0)
     pen = ImageDraw.Draw(strip)
     pen.text((4, 2), what, fill=GREYS - 1, font=FONT)
@@ -145,7 +151,7 @@ def _crop(
 
 
 def _window(source: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarray:
-    """Return a square of an array, 0 where it reaches over the frame."""
+    """Return a square of an array, filled with 0 where it extends beyond the frame."""
     (y, x), found = corner, np.zeros((side, side), source.dtype)
     top, left = max(0, y), max(0, x)
     inside = source[top : y + side, left : x + side]
@@ -154,7 +160,7 @@ def _window(source: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarra
 
 
 def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
-    """Lay crops out in rows of five, with the legend of their colours below."""
+    """Arrange crops in rows of five, with a legend of their colours below."""
     gap = 6
     height, width = CELL + 2 * LINE, CELL
     rows = -(-max(1, len(crops)) // COLUMNS)
@@ -162,12 +168,8 @@ def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
     for number, one in enumerate(crops):
         top, left = (height + gap) * (number // COLUMNS), (width + gap) * (number % COLUMNS)
         canvas[top : top + height, left : left + width] = one
-    names = (FOUND, MISSED, FALSE_POSITIVE, MERGED, SPLIT)
-    legend = [
-        *((name, name) for name in names),
-        ("predicted", "prediction"),
-        ("other", "other cells"),
-    ]
+    legend = [(name, name) for name in OUTCOMES]
+    legend += [("predicted", "prediction"), ("other", "other cells")]
     return _picture(np.vstack([canvas, _legend(canvas.shape[1], legend)]))
 
 
@@ -176,21 +178,6 @@ def encode(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
     return stream.getvalue()
-
-
-def _colours_of_truth(cells: pd.DataFrame, count: int) -> np.ndarray:
-    colours = np.zeros(count + 1, np.uint8)
-    rows = cells[cells["label"].notna()]
-    colours[rows["label"].to_numpy(np.int64)] = rows["outcome"].map(INDEX)
-    return colours
-
-
-def _colours_of_predictions(cells: pd.DataFrame, count: int) -> np.ndarray:
-    colours = np.zeros(count + 1, np.uint8)
-    rows = cells[cells["predicted_label"].notna()]
-    colour = rows["outcome"].replace({**OUTLINE, FOUND: "predicted"}).map(INDEX)
-    colours[rows["predicted_label"].to_numpy(np.int64)] = colour
-    return colours
 
 
 def _plane(image: np.ndarray) -> np.ndarray:
@@ -204,9 +191,10 @@ def _range(image: np.ndarray) -> tuple[float, float]:
 
 
 def _grey(plane: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """Return the plane as grey levels, from its 1st to its 99th percentile, as Cellpose sees it.
+    """Return the plane as grey levels, stretched between the percentiles as Cellpose does it.
 
-    Dim cells are lifted, and the brightest stay below white, so that outlines are seen on both.
+    Dim cells are brightened, and the brightest stay below white, so that outlines can be seen on
+    both.
     """
     low, high = ends
     scaled = np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
@@ -214,7 +202,7 @@ def _grey(plane: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 
 
 def _legend(width: int, entries: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Return lines with a square of each colour and its text: (h, width) uint8."""
+    """Return lines of coloured squares, each with its text: (h, width) uint8."""
     places, left, line = [], 8, 0
     for name, text in entries:
         needed = 18 + int(FONT.getlength(text)) + 14

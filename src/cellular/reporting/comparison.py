@@ -12,33 +12,62 @@ from cellular.scoring.bootstrap import BY_FIELD, interval, paired_resamples, res
 from cellular.scoring.results import REPORTED, read_results
 from cellular.scoring.scores import AT, FieldResult, Place, counts_of, nested, table_of_scores
 
-Interval = tuple[float, float] | None
-
-# Two equal models differ in one direction in all of n fields with a chance of 2 / 2 ** n; six are
-# the fewest with which that is below 5 %.
+# Of two equally good models, one is better in all of n fields with a chance of 2 / 2 ** n. Six
+# fields are the fewest for which this is below 5 %.
 FEWEST_FIELDS = 6
 DECIDES: Place = ("objects", "average_precision", "0.5")  # which of two models is better
-COUNTED = {"found": "cells found (IoU 0.5)", "merged": "cells merged", "split": "cells split",
-           "missed": "cells missed", "false_positive": "false positives"}  # fmt: skip
+COUNTED = {
+    "found": "cells found (IoU 0.5)",
+    "merged": "cells merged",
+    "split": "cells split",
+    "missed": "cells missed",
+    "false_positive": "false positives",
+}
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A score of two models, and the second minus the first, with 95 % intervals.
+class Value:
+    """A score with its 95 % interval, if it has one, or a count."""
 
-    All three are means over the fields in which both models have the score.
+    number: float
+    interval: tuple[float, float] | None = None
+    style: str = ".3f"
+
+    @property
+    def text(self) -> str:
+        """The number as it is shown."""
+        return format(self.number, self.style)
+
+    @property
+    def ends(self) -> str:
+        """The interval as it is shown, empty if there is none."""
+        ends = [format(end, self.style) for end in self.interval or ()]
+        return f"({' to '.join(ends)})" if ends else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A score or a count of two models, and the second minus the first.
+
+    Scores are means over the fields in which both models have the score.
     """
 
-    first: float
-    second: float
-    difference: float
-    intervals: tuple[Interval, Interval]  # of the two scores
-    interval: Interval  # of the difference
+    name: str
+    first: Value
+    second: Value
+    difference: Value
 
     @property
     def sure(self) -> bool:
-        """Tell whether the interval leaves out 0."""
-        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Tell whether the interval of the difference leaves out 0."""
+        low, high = self.difference.interval or (0, 0)
+        return low > 0 or high < 0
+
+    def as_json(self, models: tuple[str, str]) -> dict[str, float]:
+        """Return the row as it is in comparison.json."""
+        numbers = [value.number for value in (self.first, self.second, self.difference)]
+        low_and_high = zip(("low", "high"), self.difference.interval or (), strict=False)
+        return dict(zip((*models, "difference"), numbers, strict=True)) | dict(low_and_high)
 
 
 @dataclass(frozen=True)
@@ -48,50 +77,43 @@ class SplitComparison:
     split: str
     models: tuple[str, str]
     fields: int
+    cells: int
     resampled: str  # cellular.scoring.bootstrap.BY_FIELD or BY_CELL
-    counts: tuple[dict[str, int], dict[str, int]]
-    scores: dict[Place, Difference]
+    counts: dict[str, Row]  # predictions, and COUNTED
+    scores: dict[Place, Row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of a table: counts of cells, then scores."""
+        return [*(self.counts[name] for name in COUNTED), *self.scores.values()]
 
     @property
     def sentence(self) -> str:
         """Say whether the second model is better."""
-        first, second = self.models
         if DECIDES not in self.scores:
-            return f"{self.split}: no cells, annotated or predicted, so that nothing can be said."
+            return f"{self.split}: no cell is annotated or predicted: nothing can be said."
+        first, second = self.models
         score = self.scores[DECIDES]
-        verdict = (
-            f"{second} finds cells {'better' if score.difference > 0 else 'worse'} than {first}"
-        )
+        better = "better" if score.difference.number > 0 else "worse"
+        verdict = f"{second} finds cells {better} than {first}"
         if self.resampled == BY_FIELD and self.fields < FEWEST_FIELDS:
             verdict = f"{self.fields} fields are too few to say whether {second} finds cells better"
             verdict += f" than {first}"
         elif not score.sure:
             verdict = f"no difference between {second} and {first} could be shown"
-        what = "fields" if self.resampled == BY_FIELD else "cells of the one field"
-        sure = "no interval"
-        if score.interval is not None:
-            low, high = score.interval
-            sure = f"95 % interval {low:+.3f} to {high:+.3f}, {what} resampled"
+        units = "fields" if self.resampled == BY_FIELD else "cells of the one field"
+        ends = score.difference.ends.strip("()")
+        sure = f"95 % interval {ends}, {units} resampled" if ends else "no interval"
         return (
-            f"{self.split}: {verdict}: AP@0.5 {score.second:.3f} against {score.first:.3f}, "
-            f"difference {score.difference:+.3f} ({sure})."
+            f"{self.split}: {verdict}: AP@0.5 {score.second.text} against {score.first.text}, "
+            f"difference {score.difference.text} ({sure})."
         )
 
     def as_json(self) -> dict:
-        """Return the comparison as it stands in comparison.json."""
-        first, second = self.models
-        scores = {}
-        for place, score in self.scores.items():
-            told = {first: score.first, second: score.second, "difference": score.difference}
-            if score.interval is not None:
-                told |= dict(zip(("low", "high"), score.interval, strict=True))
-            scores[place] = told
-        counts = {
-            name: {first: self.counts[0][name], second: self.counts[1][name],
-                   "difference": self.counts[1][name] - self.counts[0][name]}
-            for name in ("predictions", *COUNTED)
-        }  # fmt: skip
-        return {"fields": self.fields, "cells": self.counts[0]["cells"], "counts": counts} | {
+        """Return the content of comparison.json for this split."""
+        counts = {name: row.as_json(self.models) for name, row in self.counts.items()}
+        scores = {place: row.as_json(self.models) for place, row in self.scores.items()}
+        return {"fields": self.fields, "cells": self.cells, "counts": counts} | {
             f"difference_{self.resampled}": nested(scores)
         }
 
@@ -101,7 +123,7 @@ def compare(
 ) -> list[SplitComparison]:
     """Compare two models on every split; both are scored on the same resamples.
 
-    Reads what `cellular.scoring.results` wrote to `<metrics_dir>/<model>/`.
+    Reads the files that `cellular.scoring.results` wrote to `<metrics_dir>/<model>/`.
 
     Raises
     ------
@@ -112,35 +134,51 @@ def compare(
 
 
 def _compare(metrics_dir: Path, models: tuple[str, str], split: str, seed: int) -> SplitComparison:
-    results = [read_results(metrics_dir / model, split) for model in models]
-    if _truth(results[0]) != _truth(results[1]):
+    first, second = (read_results(metrics_dir / model, split) for model in models)
+    if _truth(first) != _truth(second):
         raise InputError(
             f"{metrics_dir}: {models[0]} and {models[1]} were scored on different cells of "
             f"{split}; evaluate both on the same data, with the same eval.excluded"
         )
-    tables = [table_of_scores(result) for result in results]
-    of_models = [resamples(result, seed) for result in results]
-    of_difference = paired_resamples(*results, seed=seed)
+    before, after = counts_of(first), counts_of(second)
+    counts = {
+        name: Row(
+            COUNTED.get(name, name),
+            Value(before[name], style="d"),
+            Value(after[name], style="d"),
+            Value(after[name] - before[name], style="+d"),
+        )
+        for name in ("predictions", *COUNTED)
+    }
+    scores = _scores(first, second, seed)
+    fields, unit = len(first), unit_of(first)
+    return SplitComparison(split, models, fields, before["cells"], unit, counts, scores)
+
+
+def _scores(
+    first: Sequence[FieldResult], second: Sequence[FieldResult], seed: int
+) -> dict[Place, Row]:
+    """Return those of `REPORTED` that both models have in some field."""
+    before, after = table_of_scores(first), table_of_scores(second)
+    samples = [resamples(first, seed), resamples(second, seed)]
+    samples.append(paired_resamples(first, second, seed))
     scores = {}
-    for place in REPORTED:
-        first, second = (table[place] for table in tables)
-        both = ~np.isnan(first) & ~np.isnan(second)
+    for place, name in REPORTED.items():
+        both = ~np.isnan(before[place]) & ~np.isnan(after[place])
         if both.any():
-            ends = [interval(of[place]) if of else None for of in (*of_models, of_difference)]
-            means = [float(values[both].mean()) for values in (first, second, second - first)]
-            scores[place] = Difference(*means, (ends[0], ends[1]), ends[2])
-    counts = [
-        {name: sum(of[name] for of in map(counts_of, (r.cells for r in result)))
-         for name in ("cells", "predictions", *COUNTED)}
-        for result in results
-    ]  # fmt: skip
-    return SplitComparison(
-        split, models, len(results[0]), unit_of(results[0]), tuple(counts), scores
-    )
+            one, two = before[place][both], after[place][both]
+            ends = [interval(of[place]) if of else None for of in samples]
+            scores[place] = Row(
+                name,
+                Value(float(one.mean()), ends[0]),
+                Value(float(two.mean()), ends[1]),
+                Value(float((two - one).mean()), ends[2], "+.3f"),
+            )
+    return scores
 
 
 def _truth(results: Sequence[FieldResult]) -> list[tuple]:
-    """Return what tells whether two models were scored on the same cells."""
+    """Return what is the same for two models that were scored on the same cells."""
     return [
         (result.field, result.pixels, *result.totals()[[AT["cells"], AT["area"]]])
         for result in results
@@ -157,30 +195,15 @@ def markdown(comparisons: Sequence[SplitComparison]) -> str:
     return "\n\n".join(f"{item.sentence}\n\n{_table(item)}" for item in comparisons)
 
 
-def rows(item: SplitComparison) -> list[tuple[str, str, str, str]]:
-    """Return what to show of a split: score, both models, difference with interval, as text."""
-    lines = []
-    for name, told in COUNTED.items():
-        first, second = (counts[name] for counts in item.counts)
-        lines.append((told, str(first), str(second), f"{second - first:+d}"))
-    for place, score in item.scores.items():
-        ends = ""
-        if score.interval is not None:
-            ends = f" ({score.interval[0]:+.3f} to {score.interval[1]:+.3f})"
-        lines.append(
-            (REPORTED[place], f"{score.first:.3f}", f"{score.second:.3f}",
-             f"{score.difference:+.3f}{ends}")
-        )  # fmt: skip
-    return lines
-
-
 def _table(item: SplitComparison) -> str:
-    title = (
-        f"{item.split} ({item.fields} field{'s' if item.fields > 1 else ''}, "
-        f"{item.counts[0]['cells']} cells)"
-    )
+    fields = f"{item.fields} field{'s' if item.fields > 1 else ''}"
+    title = f"{item.split} ({fields}, {item.cells} cells)"
+    rows = [
+        (row.name, row.first.text, row.second.text, f"{row.difference.text} {row.difference.ends}")
+        for row in item.rows
+    ]
     return tabulate(
-        rows(item),
+        rows,
         headers=[title, *item.models, "difference (95 % interval)"],
         tablefmt="github",
         colalign=("left", "right", "right", "right"),

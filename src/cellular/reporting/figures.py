@@ -1,8 +1,9 @@
-"""Figures: curves of two models, as SVG that takes its colours from the page it stands in."""
+"""Figures: curves of two models, as SVG that takes its colours from the page it is embedded in."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Stand for the page's own colours, which differ in light and dark; replaced in the SVG's text.
+Style = dict[str, Any]  # matplotlib's names of properties, with their values
+
+# Placeholders for the page's own colours, which differ in light and dark mode. They are replaced in
+# the text of the SVG.
 INK, FAINT, MODELS = "#010203", "#010204", ("#010205", "#010206")
 ON_THE_PAGE = {
     INK: "currentColor",
@@ -18,12 +22,17 @@ ON_THE_PAGE = {
     MODELS[0]: "var(--first)",
     MODELS[1]: "var(--second)",
 }
-DASHES = ("--", "-")  # two models are told apart without colour as well
-MARKERS = ("s", "o")
+# The two models differ in more than colour.
+LINES: list[Style] = [{"linestyle": "--", "marker": "s"}, {"linestyle": "-", "marker": "o"}]
+BARS: list[Style] = [{"hatch": "//"}, {"hatch": ""}]
+POINTS: list[Style] = [
+    {"marker": "s", "facecolors": "none"},
+    {"marker": "o", "facecolors": MODELS[1]},
+]
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cellular",
-    "text.parse_math": False,  # a model's name may hold a dollar
+    "text.parse_math": False,  # a model's name may contain a dollar sign
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -40,59 +49,54 @@ STYLE = {
 }
 
 
-def precision_by_iou(models: Sequence[str], curves: Sequence[pd.DataFrame]) -> str:
+def precision_by_iou(identifier: str, models: Sequence[str], curves: Sequence[pd.DataFrame]) -> str:
     """Draw average precision against the IoU threshold, with the 95 % interval of each model."""
 
     def draw(axes: Axes) -> None:
-        for number, (name, curve) in enumerate(zip(models, curves, strict=True)):
-            axes.plot(curve["iou"], curve["average_precision"], label=name, **_line(number))
-            axes.fill_between(
-                curve["iou"], curve["low"], curve["high"],
-                color=MODELS[number], alpha=0.18, linewidth=0,
-            )  # fmt: skip
+        for name, curve, colour, line in zip(models, curves, MODELS, LINES, strict=True):
+            style = line | {"label": name, "color": colour, "markersize": 4, "linewidth": 2}
+            axes.plot(curve["iou"], curve["average_precision"], **style)
+            band: Style = {"color": colour, "alpha": 0.18, "linewidth": 0}
+            axes.fill_between(curve["iou"], curve["low"], curve["high"], **band)
         axes.set(xlabel="IoU threshold", ylabel="average precision", ylim=(0, 1))
         axes.legend()
 
-    return _svg("ap", "Average precision against IoU threshold", draw)
+    return _svg(identifier, "Average precision against IoU threshold", draw)
 
 
 def losses(table: pd.DataFrame) -> str:
     """Draw training and validation loss by epoch."""
 
     def draw(axes: Axes) -> None:
-        for number, name in enumerate(("train_loss", "valid_loss")):
+        for name, line in (("train_loss", ":"), ("valid_loss", "-")):
             known = table[["epoch", name]].dropna()
-            axes.plot(
-                known["epoch"], known[name], label=name.replace("_", " "),
-                color=MODELS[1], linestyle=(":", "-")[number], linewidth=2,
-            )  # fmt: skip
+            style: Style = {"color": MODELS[1], "linestyle": line, "linewidth": 2}
+            axes.plot(known["epoch"], known[name], label=name.replace("_", " "), **style)
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
 
     return _svg("loss", "Training and validation loss by epoch", draw)
 
 
-def f1_by_size(models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
+def f1_by_size(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
     """Draw F1 of cells in each quarter of sizes, as bars side by side."""
 
     def draw(axes: Axes) -> None:
         width = 0.38
         for number, (name, table) in enumerate(zip(models, tables, strict=True)):
             places = np.arange(len(table)) + (number - 0.5) * width
-            axes.bar(
-                places, table["f1"].fillna(0), width * 0.92, label=name,
-                color=MODELS[number], hatch=("//", "")[number], edgecolor=FAINT, linewidth=0,
-            )  # fmt: skip
+            style = BARS[number] | {"color": MODELS[number], "edgecolor": FAINT, "linewidth": 0}
+            axes.bar(places, table["f1"].fillna(0), width * 0.92, label=name, **style)
         labels = [_range_of(row) for row in tables[0].itertuples()]
         axes.set_xticks(np.arange(len(labels)), labels)
         axes.set(xlabel="diameter of the cells, px", ylabel="F1 of cells", ylim=(0, 1))
         axes.grid(axis="x", visible=False)
         axes.legend(ncols=2, loc="upper left")
 
-    return _svg("size", "F1 of cells by their size", draw)
+    return _svg(identifier, "F1 of cells by their size", draw)
 
 
-def diameters(models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
+def diameters(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
     """Draw the predicted against the annotated diameter of each found cell."""
 
     def draw(axes: Axes) -> None:
@@ -101,37 +105,24 @@ def diameters(models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
             ends = [0.9 * float(every.min().min()), 1.05 * float(every.max().max())]
             axes.plot(ends, ends, color=INK, linewidth=0.8)
             axes.set(xlim=ends, ylim=ends)
-        for number, (name, table) in enumerate(zip(models, tables, strict=True)):
-            axes.scatter(
-                table["diameter"], table["predicted_diameter"], s=14, label=name,
-                marker=MARKERS[number], facecolors=("none", MODELS[1])[number],
-                edgecolors=MODELS[number], linewidths=0.9, alpha=0.75,
-            )  # fmt: skip
+        for name, table, colour, point in zip(models, tables, MODELS, POINTS, strict=True):
+            style = point | {"edgecolors": colour, "s": 14, "linewidths": 0.9, "alpha": 0.75}
+            axes.scatter(table["diameter"], table["predicted_diameter"], label=name, **style)
         axes.set(xlabel="annotated diameter, px", ylabel="predicted diameter, px")
         axes.set_aspect("equal")
         axes.legend(loc="upper left")
 
-    return _svg("diameter", "Predicted against annotated diameter of found cells", draw)
+    return _svg(identifier, "Predicted against annotated diameter of found cells", draw)
 
 
-def _line(number: int) -> dict:
-    return {
-        "color": MODELS[number],
-        "linestyle": DASHES[number],
-        "marker": MARKERS[number],
-        "markersize": 4,
-        "linewidth": 2,
-    }
-
-
-def _range_of(row) -> str:
+def _range_of(row: Any) -> str:
     if pd.isna(row.to_px):
         return f"over {row.from_px:.0f}"
     return f"{row.from_px:.0f} to {row.to_px:.0f}" if row.from_px else f"to {row.to_px:.0f}"
 
 
-def _svg(name: str, title: str, draw) -> str:
-    """Return a figure as an SVG element whose identifiers begin with `name`."""
+def _svg(identifier: str, title: str, draw: Callable[[Axes], None]) -> str:
+    """Return a figure as an SVG element; all identifiers in it begin with `identifier`."""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.2), layout="constrained")
         draw(figure.add_subplot())
@@ -141,11 +132,11 @@ def _svg(name: str, title: str, draw) -> str:
     text = text[text.index("<svg") :]
     text = text.replace('<style type="text/css">*', "<style>svg *")  # not the whole page's
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'id="', f'id="{name}-', text)
-    text = re.sub(r"(href=\"#|url\(#)", rf"\g<1>{name}-", text)
+    text = re.sub(r'id="', f'id="{identifier}-', text)
+    text = re.sub(r"(href=\"#|url\(#)", rf"\g<1>{identifier}-", text)
     for colour, shown in ON_THE_PAGE.items():
         text = text.replace(colour, shown)
-    # The page decides how large it is, and readers are told what it shows.
+    # The page decides the size, and screen readers read the title.
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
         rf'<svg viewBox="\1" role="img" aria-label="{title}" xmlns="http://www.w3.org/2000/svg" '

@@ -1,6 +1,6 @@
 """Report: one page of HTML with the results of a run, both models side by side.
 
-The page holds everything that it shows: it asks no server for scripts, fonts or pictures.
+The page holds everything that it shows: it loads no scripts, fonts or pictures from elsewhere.
 """
 
 import base64
@@ -26,19 +26,22 @@ from cellular.base.files import check_new, whole
 from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
-from cellular.reporting.comparison import (
-    COUNTED,
-    DECIDES,
-    FEWEST_FIELDS,
-    SplitComparison,
-    compare,
-)
+from cellular.reporting.comparison import DECIDES, FEWEST_FIELDS, SplitComparison, compare
 from cellular.scoring.bootstrap import BY_FIELD
-from cellular.scoring.results import REPORTED, check_there, files_of, read_json, read_table
+from cellular.scoring.results import check_there, files_of, read_json, read_table
 
 QUALITY = 78  # of WebP, at which outlines stay sharp
-PACKAGES = ("cellpose", "torch", "numpy", "scipy", "scikit-image", "opencv-python-headless",
-            "lightning-fabric", "pandas", "dvc")  # fmt: skip
+PACKAGES = (
+    "cellpose",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "opencv-python-headless",
+    "lightning-fabric",
+    "pandas",
+    "dvc",
+)
 KINDS = {
     "class": "class",
     "well": "well",
@@ -47,14 +50,53 @@ KINDS = {
     "crowding": "crowding (crowded: half of the outline touches other cells)",
     "border": "frame of the image",
 }
+FIGURES = {
+    "ap": (
+        figures.precision_by_iou,
+        "Average precision, by the IoU that a cell needs to count as found. Bands: 95 % intervals.",
+    ),
+    "sizes": (
+        figures.f1_by_size,
+        "F1 of cells at IoU 0.5, by quarters of the annotated cells' diameters.",
+    ),
+    "diameters": (
+        figures.diameters,
+        "Diameters of found cells, as circles of their area. On the line, the prediction is right.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of cells, with its scores (`cellular.scoring.groups`) for both models."""
+
+    name: str
+    first: dict[str, float]
+    second: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All groups of one kind, such as all wells."""
+
+    name: str
+    groups: list[Group]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its caption."""
+
+    svg: str
+    caption: str
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as it stands in the page."""
+    """A picture as it is embedded in the page."""
 
     data: str  # data URI
-    width: int
+    width: int  # pixels
     height: int
     title: str
 
@@ -65,10 +107,9 @@ class SplitReport:
 
     name: str
     comparison: SplitComparison
-    scores: list[tuple[str, list[tuple[str, str]]]]  # name; of both models and the difference,
-    # value and interval
-    groups: list[tuple[str, list[tuple[str, list[str]]]]]  # kind; group, its cells and scores
-    figures: list[tuple[str, str]]  # SVG, caption
+    resampling: str  # where the intervals come from
+    kinds: list[Kind]
+    figures: list[Figure]
     pictures: list[Picture]
 
 
@@ -88,17 +129,18 @@ def write_report(
 
     Parameters
     ----------
-    metrics_dir : holds what the stages prepare, train and evaluate wrote
-    models : the two folders in it
+    metrics_dir : has the files that the stages prepare, train and evaluate wrote
+    models : names of the two models' folders in it
     params : the parameters of the run, which the page lists
     sources : data and weights, each with name, what, url, licence and citation
-    example : gets a copy of the picture of the first split's worst field, by the second model
+    example : file for a copy of the picture of the first split's worst field, by the second model
     seed : decides the resamples of the intervals
+    force : replace files that exist
 
     Raises
     ------
     InputError
-        If a file is missing.
+        If a file is missing or not as its stage writes it, or an output exists.
     """
     metrics_dir, output = Path(metrics_dir), Path(output)
     for path in filter(None, (output, example)):
@@ -108,7 +150,7 @@ def write_report(
         page = _page(metrics_dir, models, comparisons, params, sources)
     except (KeyError, TypeError, ValueError, UndefinedError) as error:
         raise InputError(
-            f"{metrics_dir}: a file in it is not as the stages write it ({error}); run them anew"
+            f"{metrics_dir}: a file in it is not as the stages write it ({error}); run them again"
         ) from None
     with whole(output) as staging:
         staging.write_text(page, encoding="utf-8")
@@ -136,7 +178,6 @@ def _page(
     return templates.get_template("report.html").render(
         models=models,
         splits=[_split(metrics_dir, models, item) for item in comparisons],
-        counted=COUNTED,
         losses=figures.losses(read_table(metrics_dir / "train.csv")),
         training=read_json(metrics_dir / "train.json"),
         prepared=read_json(metrics_dir / "prepare.json"),
@@ -147,84 +188,51 @@ def _page(
             for name, value in flat(params)
         ],
         environment=_environment(params),
-        unit_told=unit_told,
     )
 
 
 def _split(metrics_dir: Path, models: tuple[str, str], comparison: SplitComparison) -> SplitReport:
     split = comparison.split
     folders = [metrics_dir / model for model in models]
-    curves = {
-        name: [read_table(files_of(folder, split)[name]) for folder in folders]
-        for name in ("ap", "sizes", "diameters")
-    }
-    summaries = [read_json(files_of(folder, split)["scores"]) for folder in folders]
-    drawn = []
-    if all(len(table) for table in curves["ap"]):
-        drawn.append(
-            (figures.precision_by_iou(models, curves["ap"]),
-             "Average precision, as cells have to overlap more with their predictions to count as "
-             "found. Bands: 95 % intervals.")
-        )  # fmt: skip
-    if all(len(table) for table in curves["sizes"]):
-        drawn.append(
-            (figures.f1_by_size(models, curves["sizes"]),
-             "F1 of cells at IoU 0.5, by quarters of the annotated cells' diameters.")
-        )  # fmt: skip
-    drawn.append(
-        (figures.diameters(models, curves["diameters"]),
-         "Diameter of each found cell, as a circle of its area; on the line, it is right.")
-    )  # fmt: skip
+    first, second = (read_json(files_of(folder, split)["scores"])["groups"] for folder in folders)
     return SplitReport(
         split,
         comparison,
-        _scores(comparison),
-        _groups([summary["groups"] for summary in summaries]),
-        [(_named(svg, split), caption) for svg, caption in drawn],
+        _resampling(comparison),
+        _kinds(first, second),
+        _figures(folders, models, split),
         _pictures(folders, models, split),
     )
 
 
-def _named(svg: str, split: str) -> str:
-    """Return a figure with identifiers of its own in a page that shows it for several splits."""
-    for mark in ('id="', 'href="#', "url(#"):
-        svg = svg.replace(mark, f"{mark}{split}-")
-    return svg
+def _resampling(comparison: SplitComparison) -> str:
+    """Say what is resampled, as the end of a sentence."""
+    if comparison.resampled != BY_FIELD:
+        return "resampling the cells of its one field, which says nothing about other fields"
+    text = f"resampling its {comparison.fields} fields"
+    if comparison.fields < FEWEST_FIELDS:
+        text += ", which are few: the intervals are narrower than they should be"
+    return text
 
 
-def _scores(comparison: SplitComparison) -> list[tuple[str, list[tuple[str, str]]]]:
-    return [
-        (REPORTED[place], [
-            _with_interval(score.first, score.intervals[0], ".3f"),
-            _with_interval(score.second, score.intervals[1], ".3f"),
-            _with_interval(score.difference, score.interval, "+.3f"),
-        ])
-        for place, score in comparison.scores.items()
-    ]  # fmt: skip
+def _figures(folders: Sequence[Path], models: tuple[str, str], split: str) -> list[Figure]:
+    """Draw the curves of both models; a figure without any point is left out."""
+    drawn = []
+    for name, (draw, caption) in FIGURES.items():
+        tables = [read_table(files_of(folder, split)[name]) for folder in folders]
+        if any(map(len, tables)):
+            drawn.append(Figure(draw(f"{split}-{name}", models, tables), caption))
+    return drawn
 
 
-def _with_interval(value: float, ends: tuple[float, float] | None, style: str) -> tuple[str, str]:
-    told = "" if ends is None else f"({ends[0]:{style}} to {ends[1]:{style}})"
-    return format(value, style), told
-
-
-def _groups(of_models: Sequence[dict]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Return by kind the groups: name and cells; recall and, where known, F1 of both models."""
+def _kinds(first: dict, second: dict) -> list[Kind]:
+    """Return the groups of cells by kind, from the `groups` in the scores of both models."""
     kinds = []
-    for kind, told in KINDS.items():
-        first, second = (groups.get(kind, {}) for groups in of_models)
-        lines = [
-            (name, [str(scores["cells"]), *(_group_score(groups.get(name, {}), score)
-                    for score in ("recall", "f1") for groups in (first, second))])
-            for name, scores in first.items()
-        ]  # fmt: skip
-        if lines:
-            kinds.append((told, lines))
+    for kind in filter(first.get, KINDS):
+        of_second = second.get(kind, {})
+        groups = [Group(name, of, of_second.get(name, {})) for name, of in first[kind].items()]
+        kinds.append(Kind(KINDS[kind], groups))
     return kinds
-
-
-def _group_score(scores: dict, name: str) -> str:
-    return f"{scores[name]:.3f}" if name in scores else "–"
 
 
 def _drawn(folder: Path, split: str) -> list[Path]:
@@ -236,7 +244,7 @@ def _drawn(folder: Path, split: str) -> list[Path]:
     order = dict(zip(table["field"], table[column], strict=True))
     fields = sorted((images / split).glob("*.png"), key=lambda path: order.get(path.stem, np.inf))
     if not fields:
-        raise InputError(f"{images / split}: no picture of a field there; evaluate anew")
+        raise InputError(f"{images / split}: no picture of a field there; evaluate again")
     return fields + [path for path in [images / f"{split}_worst_cells.png"] if path.exists()]
 
 
@@ -262,31 +270,18 @@ def _picture(path: Path, title: str) -> Picture:
 
 def _environment(params: dict[str, Any]) -> list[tuple[str, str]]:
     device = devices.choose()
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else (
-            torch.cpu.get_capabilities().get("cpu_name")
-            or platform.processor()
-            or platform.machine()
-        )
-    )
-    told = [
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
+    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
+    # Cellpose's own eval, which `resample` chooses, computes in 32 bits.
+    evaluation = "32" if params["eval"]["resample"] else params["eval"]["precision"]
+    return [
         ("system", f"{platform.system()} {platform.machine()}"),
-        ("device", f"{device.type}: {name}, {os.cpu_count()} CPU cores, "
-                   f"{torch.get_num_threads()} threads"),
+        ("device", f"{device.type}: {name or platform.machine()}, {cores}"),
         ("arithmetic of training", devices.choose_precision(device, params["train"]["precision"])),
-        ("arithmetic of evaluation", "32" if params["eval"]["resample"]
-         else devices.choose_precision(device, params["eval"]["precision"])),
+        ("arithmetic of evaluation", devices.choose_precision(device, evaluation)),
         ("Python", platform.python_version()),
-    ]  # fmt: skip
-    return told + [(package, version(package)) for package in PACKAGES]
-
-
-def unit_told(comparison: SplitComparison) -> str:
-    """Return in words what the intervals of a split resample."""
-    if comparison.resampled == BY_FIELD:
-        few = ", which are few: they are narrower than they should be"
-        told = f"resampling its {comparison.fields} fields"
-        return told + (few if comparison.fields < FEWEST_FIELDS else "")
-    return "resampling the cells of its one field, which says nothing of other fields"
+        *((package, version(package)) for package in PACKAGES),
+    ]

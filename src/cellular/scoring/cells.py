@@ -1,6 +1,6 @@
 """Cells: one row for each true cell of a field, and for each predicted one without a partner.
 
-What the rows tell is enough to compute every score again, of any group of cells.
+The rows hold all that is needed to compute every score again, for any group of cells.
 """
 
 from collections.abc import Sequence
@@ -11,38 +11,46 @@ from scipy.spatial import KDTree
 from skimage.measure import regionprops_table
 
 from cellular.imaging.fields import origin
-from cellular.imaging.matching import FOUND, HALF, IGNORED, count_overlaps, match
-from cellular.scoring.boundaries import contact, outline_hits
+from cellular.imaging.matching import (
+    FOUND,
+    HALF,
+    IGNORED,
+    Matching,
+    Overlaps,
+    count_overlaps,
+    match,
+)
+from cellular.scoring.boundaries import OutlineHits, contact, outline_hits
 
-CROWDED = 0.5  # part of its outline that touches other cells, from which on a cell is crowded
+CROWDED = 0.5  # a cell is crowded if at least this part of its outline touches other cells
 BOUNDARY_PIXELS = 2.0  # tolerance of outlines
 BOUNDARY_PART = 0.02  # the same, as a part of the median diameter of the field's true cells
 
 # The columns in their order. Areas and outlines are in pixels, diameters those of a circle of the
-# same area. In rows of predicted cells without a partner, what belongs to true cells is missing.
+# same area. Rows of predicted cells without a partner have no values in the columns of true cells.
 COLUMNS = {
     "field": "string",
     "timepoint": "string",
     "well": "string",
     "class": "string",
-    "outcome": "string",  # cellular.imaging.matching.match tells which there are
+    "outcome": "string",  # one of those in cellular.imaging.matching
     "iou": "float64",  # with the partner that the matching gives, which may be below 0.5
     "label": "Int64",  # of the true cell
-    "predicted_label": "Int64",  # of the predicted cell, where the true one is found
+    "predicted_label": "Int64",  # of the predicted cell, if there is one and it found the true one
     "unit": "Int64",  # label of the true cell that a predicted one overlaps most, or is nearest to
     "area": "Int64",
     "predicted_area": "Int64",  # without excluded pixels
     "diameter": "float64",
     "predicted_diameter": "float64",
-    "y": "float64",  # centre of the true cell, otherwise of the predicted one
+    "y": "float64",  # centre of the true cell, or of a predicted one without a partner
     "x": "float64",
     "crowded": "boolean",  # at least half of its outline touches other true cells
     "border": "boolean",  # it touches the frame of the image
     "shared_pixels": "Int64",  # with its partner
-    "found_pixels": "Int64",  # of the true cell, that belong to any predicted one
-    "false_positive_pixels": "Int64",  # of the predicted cell, that belong to no true one
+    "found_pixels": "Int64",  # of the true cell, in any predicted cell
+    "false_positive_pixels": "Int64",  # of the predicted cell, in no true cell
     "outline": "Int64",
-    "outline_near_2px": "Int64",  # that predicted outlines are at most 2 px away from
+    "outline_near_2px": "Int64",  # at most 2 px away from predicted outlines
     "outline_near_2pct": "Int64",  # the same, within 2 % of the median diameter
     "predicted_outline": "Int64",
     "predicted_outline_near_2px": "Int64",
@@ -79,68 +87,85 @@ def table_of_cells(
     overlaps = count_overlaps(truth, predicted, excluded)
     matching = match(overlaps)
     ignored = matching.predicted_outcomes == IGNORED
-    if ignored.any():
+    if ignored.any():  # from here on they count as background
         predicted = np.where(np.concatenate([[False], ignored])[predicted], 0, predicted)
-    true_places, predicted_places = _places(truth), _places(predicted)
-    diameters = diameter_of(overlaps.true_areas)
-    part = BOUNDARY_PART * float(np.median(diameters)) if diameters.size else BOUNDARY_PIXELS
-    true_hits, predicted_hits = outline_hits(truth, predicted, (BOUNDARY_PIXELS, part), excluded)
+    tolerances = _tolerances(overlaps.true_areas)
+    true_hits, predicted_hits = outline_hits(truth, predicted, tolerances, excluded)
 
-    n, m = overlaps.shared.shape
-    counted = overlaps.shared * ~ignored  # what is ignored is as if it were not there
-    found = matching.iou >= HALF
-    rows = {
-        "outcome": matching.true_outcomes,
-        "iou": np.zeros(n),
-        "label": np.arange(1, n + 1),
-        "unit": np.arange(1, n + 1),
-        "area": overlaps.true_areas,
-        "diameter": diameters,
-        "crowded": contact(truth) >= CROWDED,
-        "shared_pixels": np.zeros(n, np.int64),
-        "found_pixels": np.asarray(counted.sum(axis=1)).ravel(),
-        "outline": true_hits.pixels,
-        "outline_near_2px": true_hits.near[0],
-        "outline_near_2pct": true_hits.near[1],
-    } | true_places.loc[1:n].to_dict("series")
-    rows["iou"][matching.true] = matching.iou
-    rows["shared_pixels"][matching.true] = matching.shared
-    of_prediction = pd.DataFrame(
-        {
-            "predicted_area": overlaps.predicted_areas,
-            "predicted_diameter": diameter_of(overlaps.predicted_areas),
-            "false_positive_pixels": overlaps.predicted_areas
-            - np.asarray(overlaps.shared.sum(axis=0)).ravel(),
-            "predicted_outline": _padded(predicted_hits.pixels, m),
-            "predicted_outline_near_2px": _padded(predicted_hits.near[0], m),
-            "predicted_outline_near_2pct": _padded(predicted_hits.near[1], m),
-        },
-        index=np.arange(1, m + 1),
-    )
-    true_rows = pd.DataFrame(rows, index=np.arange(1, n + 1))
+    true_cells = _true_cells(truth, overlaps, matching, true_hits)
     if classes is not None:
-        true_rows["class"] = list(classes)
-    partners = of_prediction.loc[matching.predicted[found] + 1]
-    partners.index = matching.true[found] + 1
-    partners["predicted_label"] = matching.predicted[found] + 1
-
-    alone = matching.predicted_outcomes != FOUND
-    alone_rows = of_prediction[alone].join(predicted_places)
-    alone_rows["outcome"] = matching.predicted_outcomes[alone]
-    alone_rows["predicted_label"] = alone_rows.index
-    alone_rows["unit"] = _units(overlaps.shared, true_places, predicted_places, alone_rows.index)
-    table = pd.concat([true_rows.join(partners), alone_rows], ignore_index=True)
+        true_cells["class"] = list(classes)
+    predicted_cells = _predicted_cells(overlaps, predicted_hits)
+    found = matching.iou >= HALF
+    partners = predicted_cells.loc[matching.predicted[found] + 1].set_index(
+        pd.Index(matching.true[found] + 1)
+    )
+    places = _places(predicted)
+    alone = predicted_cells.join(places)
+    alone["outcome"] = matching.predicted_outcomes
+    alone["unit"] = _units(overlaps, true_cells, places)
+    alone = alone[alone["outcome"] != FOUND]
+    table = pd.concat([true_cells.join(partners), alone], ignore_index=True)
     for name, value in {"field": field, **origin(field)}.items():
         table[name] = value
     return table.reindex(columns=list(COLUMNS)).astype(COLUMNS), overlaps.pixels
 
 
-def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(values, (0, size - values.size))
+def _tolerances(true_areas: np.ndarray) -> tuple[float, float]:
+    """Return the two tolerances of outlines in pixels."""
+    if not true_areas.size:
+        return BOUNDARY_PIXELS, BOUNDARY_PIXELS
+    return BOUNDARY_PIXELS, BOUNDARY_PART * float(np.median(diameter_of(true_areas)))
+
+
+def _true_cells(
+    truth: np.ndarray, overlaps: Overlaps, matching: Matching, hits: OutlineHits
+) -> pd.DataFrame:
+    """Return what is known of true cells without their partners, by label."""
+    count = len(overlaps.true_areas)
+    iou, shared = np.zeros(count), np.zeros(count, np.int64)
+    iou[matching.true] = matching.iou
+    shared[matching.true] = matching.shared
+    labels = np.arange(1, count + 1)
+    columns = {
+        "outcome": matching.true_outcomes,
+        "iou": iou,
+        "label": labels,
+        "unit": labels,
+        "area": overlaps.true_areas,
+        "diameter": diameter_of(overlaps.true_areas),
+        "crowded": contact(truth) >= CROWDED,
+        "shared_pixels": shared,
+        "found_pixels": overlaps.shared @ (matching.predicted_outcomes != IGNORED),
+    } | _outlines(hits, count)
+    return pd.DataFrame(columns, index=labels).join(_places(truth))
+
+
+def _predicted_cells(overlaps: Overlaps, hits: OutlineHits) -> pd.DataFrame:
+    """Return what is known of predicted cells, by label."""
+    areas = overlaps.predicted_areas
+    labels = np.arange(1, len(areas) + 1)
+    columns = {
+        "predicted_label": labels,
+        "predicted_area": areas,
+        "predicted_diameter": diameter_of(areas),
+        "false_positive_pixels": areas - np.asarray(overlaps.shared.sum(axis=0)).ravel(),
+    } | {f"predicted_{name}": pixels for name, pixels in _outlines(hits, len(areas)).items()}
+    return pd.DataFrame(columns, index=labels)
+
+
+def _outlines(hits: OutlineHits, count: int) -> dict[str, np.ndarray]:
+    """Return the columns of outlines; the last cells may be ignored, and so missing in `hits`."""
+    columns = {
+        "outline": hits.pixels,
+        "outline_near_2px": hits.near[0],
+        "outline_near_2pct": hits.near[1],
+    }
+    return {name: np.pad(pixels, (0, count - pixels.size)) for name, pixels in columns.items()}
 
 
 def _places(labels: np.ndarray) -> pd.DataFrame:
-    """Return centre and contact with the frame of each cell, by label."""
+    """Return centre (y, x) and contact with the frame (border) of each cell, by label."""
     shown = regionprops_table(labels, properties=("label", "centroid", "bbox"))
     height, width = labels.shape
     border = (
@@ -155,26 +180,18 @@ def _places(labels: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _units(shared, true_places, predicted_places, labels: pd.Index) -> list[int | None]:
-    """Return, for predicted cells, the label of the true cell that each belongs to."""
-    if true_places.empty or not len(labels):
-        return [None] * len(labels)
-    tree = KDTree(true_places[["y", "x"]])
-    by_overlap = shared.tocsc()
-    units = []
-    for label in labels:
-        start, end = by_overlap.indptr[label - 1 : label + 1]
-        if end > start:
-            best = start + int(np.argmax(by_overlap.data[start:end]))
-            units.append(int(by_overlap.indices[best]) + 1)
-        elif label in predicted_places.index:
-            units.append(
-                int(
-                    true_places.index[
-                        tree.query(predicted_places.loc[label, ["y", "x"]].astype(float))[1]
-                    ]
-                )
-            )
-        else:
-            units.append(None)
+def _units(overlaps: Overlaps, true_cells: pd.DataFrame, places: pd.DataFrame) -> pd.Series:
+    """Return by predicted label the label of the true cell that it overlaps most.
+
+    If it overlaps none, that of the nearest true cell; missing if it has no place, since it is
+    ignored, or if there is no true cell.
+    """
+    true, predicted, pixels, _ = overlaps.pairs
+    # The last entry of each predicted cell stays: the largest overlap, and the first of equal ones.
+    order = np.lexsort((-true, pixels))
+    units = pd.Series(dict(zip(predicted[order] + 1, true[order] + 1, strict=True)), dtype="Int64")
+    apart = places[~places.index.isin(units.index)]
+    if len(apart) and len(true_cells):
+        _, nearest = KDTree(true_cells[["y", "x"]]).query(apart[["y", "x"]])
+        units = pd.concat([units, pd.Series(true_cells.index[nearest], apart.index, "Int64")])
     return units

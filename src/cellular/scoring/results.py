@@ -155,7 +155,7 @@ def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
         {"field": result.field, "timepoint": None, "well": None}
         | origin(result.field)
         | {"pixels": result.pixels}
-        | counts_of(result.cells)
+        | counts_of([result])
         for result in results
     ]
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(scores)], axis=1)

@@ -5,7 +5,7 @@ and any resampling is scored in the same way. What is not defined, 0 / 0, is NaN
 of files and means; of pixel scores it is 0, as the paper's scikit-learn has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,8 +176,9 @@ def _ratio(part, whole, undefined: float = np.nan) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, undefined), where=whole != 0)
 
 
-def counts_of(cells: pd.DataFrame) -> dict[str, int]:
-    """Return how many true and predicted cells there are, and with which outcome."""
+def counts_of(results: Sequence[FieldResult]) -> dict[str, int]:
+    """Return the numbers of true and predicted cells of fields, and of each outcome."""
+    cells = pd.concat([result.cells for result in results])
     by_outcome = cells["outcome"].value_counts()
     predictions = cells.loc[cells["outcome"] != IGNORED, "predicted_label"].notna()
     return {
@@ -205,14 +206,14 @@ def summarise(results: Sequence[FieldResult]) -> dict:
         for place, values in table_of_scores(results).items()
         if not np.isnan(values).all()
     }
-    counts = counts_of(pd.concat([result.cells for result in results]))
+    counts = counts_of(results)
     return {"objects": {}} | nested(means) | {"counts": counts, "fields": len(results)}
 
 
-def nested(flat: dict[Place, object]) -> dict:
+def nested(values: Mapping[Place, object]) -> dict:
     """Return a dict of dicts: {("a", "b"): 1} becomes {"a": {"b": 1}}."""
     found: dict = {}
-    for place, value in flat.items():
+    for place, value in values.items():
         inner = found
         for key in place[:-1]:
             inner = inner.setdefault(key, {})
