@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from helpers.annotations import ROOT
 from helpers.label_maps import row_of_cells
 
 from cellular.reporting.comparison import compare, markdown
@@ -103,11 +102,3 @@ def test_models_that_saw_different_cells_are_not_compared(run_script, write, tmp
 def test_what_is_not_there_is_told(run_script, tmp_path):
     code, _, err = run_script("compare", "--metrics_dir", tmp_path)
     assert code == 2 and "test_fields.csv: not there; run the pipeline" in err
-
-
-def test_the_readme_shows_the_committed_scores():
-    sentence, table, *_ = (ROOT / "metrics" / "comparison.md").read_text().split("\n\n")
-    assert sentence.startswith("test: ") and table.startswith("| test ")
-    assert f"{sentence}\n\n{table}" in (ROOT / "README.md").read_text(), (
-        "`make repro` prints the tables; copy that of the test split into README.md"
-    )
