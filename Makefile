@@ -1,5 +1,5 @@
 # Two commands: `make repro` runs the whole pipeline on real cells, `make test` runs the tests.
-# Each target makes .venv when it is missing or older than requirements.txt.
+# Each target makes .venv when it is missing or older than the requirements.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -12,10 +12,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 	>/dev/null 2>&1; then echo $$p; break; fi; done)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BENCH ?=
-# A file of tests for each core, each computing on one thread: threads of two processes would wait
-# for one another.
 PIN := uv pip compile pyproject.toml --universal --python-version 3.10 --fork-strategy fewest \
 	--quiet --no-emit-index-url --no-annotate --no-header
+# A file of tests for each core, each computing on one thread: threads of two processes would wait
+# for one another.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --dist=loadfile
 
 $(BIN)/.installed: requirements.txt requirements-dev.txt

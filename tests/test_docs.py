@@ -22,9 +22,9 @@ from helpers.annotations import ROOT
 from helpers.label_maps import scored
 from helpers.repository import Repository
 
+from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.scoring.results import write_results
-from cellular.scoring.scores import flat
 from parameters import load_params
 
 README = ROOT / "README.md"
