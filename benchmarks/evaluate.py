@@ -23,7 +23,7 @@ from cellular.base import devices
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import load_pairs, read_pair
-from cellular.network.settings import Settings
+from cellular.network.settings import Precision, Settings
 
 
 def peak_memory(test_dir: Path, weights: Path, output: Path) -> float:
@@ -47,7 +47,7 @@ def run(small: bool = False) -> Result:
         model = CellposeModel(pretrained_model=str(weights), device=device)
         model.eval(read_pair(pairs[0])[0][:300, :300], channels=[0, 0], diameter=DIAMETER)
 
-        def ours(output: Path, precision: str = "auto") -> float:
+        def ours(output: Path, precision: Precision = "auto") -> float:
             settings = Settings(diameter=DIAMETER, precision=precision)
             start = time.perf_counter()
             summary = evaluate([test_dir], weights, output, settings, Scoring(), device=device)
