@@ -1,4 +1,4 @@
-"""eval.py: Cellpose's own masks, honest scores, results where they are looked for."""
+"""eval.py: label maps, scores and pictures, compared with Cellpose and scikit-learn; errors."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def evaluate(run_script, real, pretrained, tmp_path):
     return run
 
 
-def test_the_result_is_what_sklearn_and_cellpose_say_of_the_masks_it_wrote(
+def test_scores_are_those_of_sklearn_and_cellpose_for_the_written_label_maps(
     evaluate, real, tmp_path
 ):
     code, out, _ = evaluate()
@@ -82,21 +82,20 @@ def test_the_result_is_what_sklearn_and_cellpose_say_of_the_masks_it_wrote(
     expected, tp, fp, fn = average_precision(dense[:2], predictions[:2])
     found = result["objects"]["average_precision"]
     for index, threshold in enumerate(("0.5", "0.75", "0.9")):
-        # of the field without a cell, in which none is found, it is not defined
+        # it is undefined for the field without any annotated or predicted cell
         assert found[threshold] == pytest.approx(np.mean(expected[:, index]), abs=1e-7)
     counts = result["counts"]
     assert counts["found"] == tp[:, 0].sum()
     assert counts["predictions"] == (tp + fp)[:, 0].sum()
     assert counts["cells"] == (tp + fn)[:, 0].sum()
-    assert result["interval_by_field"]["objects"]["average_precision"]["0.5"].keys() == {
-        "low", "high",
-    }  # fmt: skip
+    intervals = result["interval_by_field"]["objects"]["average_precision"]
+    assert intervals["0.5"].keys() == {"low", "high"}
     cells = pd.read_csv(tmp_path / "out" / "test_cells.csv")
     assert (cells["outcome"] == "found").sum() == counts["found"]
     assert set(cells["field"]) == {"a", "b"}
 
 
-def test_results_can_go_where_the_pipeline_wants_them(evaluate, tmp_path):
+def test_predictions_and_overlays_can_be_written_to_other_folders(evaluate, tmp_path):
     code, _, _ = evaluate(
         *("--predictions_dir", tmp_path / "p", "--overlays_dir", tmp_path / "o"),
         *("--overlays", 1, "--resample", "false"),
@@ -107,24 +106,23 @@ def test_results_can_go_where_the_pipeline_wants_them(evaluate, tmp_path):
     worst = ap["objects.average_precision.0.5"].idxmin()
     drawn = {str(path.relative_to(tmp_path / "o")) for path in (tmp_path / "o").rglob("*.png")}
     assert drawn == {f"test/{worst}.png", "test_worst_cells.png"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "test_eval.json", "test_fields.csv", "test_cells.csv", "curves",
-    }  # fmt: skip
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"test_eval.json", "test_fields.csv", "test_cells.csv", "curves"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--predictions_dir", "x", "--overlays_dir", "x"], "would be lost"),
         (["--predictions_dir", "x/y", "--overlays_dir", "x"], "would be lost"),
         (["--predictions_dir", "out"], "would be lost"),
-        (["--seed", "-1"], "expected a whole number from 0 on, found '-1'"),
+        (["--seed", "-1"], "argument --seed: expected a whole number, found '-1'"),
     ],
 )
-def test_outputs_do_not_replace_one_another(evaluate, tmp_path, arguments, told):
+def test_outputs_that_would_replace_one_another_are_refused(evaluate, tmp_path, arguments, message):
     given = [str(tmp_path / word) if word[0] in "xo" else word for word in arguments]
     code, out, err = evaluate(*given)
-    assert (code, out) == (2, "") and told in err
+    assert (code, out) == (2, "") and message in err
     assert not list(tmp_path.glob("[!.]*"))
 
 
@@ -138,18 +136,18 @@ def test_the_same_command_gives_the_same_bytes(evaluate, tmp_path):
 
 
 def test_excluded_cells_are_background_or_ignored(evaluate, real, tmp_path):
-    # Of field a, half of the annotated cells become cells of an excluded class.
+    # In field a, half of the annotated cells become cells of an excluded class.
     folder = tmp_path / "some" / "test"
     shutil.copytree(real, folder)
     labels = read_labels(folder / "a_masks.png")
     kept = labels % 2 == 0
     write_labels(folder / "a_masks.png", np.where(kept, labels, 0).astype(np.uint16))
     write_labels(folder / "a_excluded.png", np.where(kept, 0, labels).astype(np.uint16))
-    told = {}
+    results = {}
     for choice in ("background", "ignore"):
         assert evaluate("--force", "--excluded", choice, test_dir=folder)[0] == 0
-        told[choice] = json.loads((tmp_path / "out" / "test_eval.json").read_text())
-    ignored, background = told["ignore"], told["background"]
+        results[choice] = json.loads((tmp_path / "out" / "test_eval.json").read_text())
+    ignored, background = results["ignore"], results["background"]
     assert ignored["counts"]["cells"] == background["counts"]["cells"]
     assert ignored["counts"]["ignored"] > 0 == background["counts"]["ignored"]
     assert ignored["objects"]["precision"] > background["objects"]["precision"]
@@ -157,7 +155,7 @@ def test_excluded_cells_are_background_or_ignored(evaluate, real, tmp_path):
     assert ignored["objects"]["recall"] >= background["objects"]["recall"]
 
 
-def test_classes_are_told_apart_where_they_are_known(evaluate, real, tmp_path):
+def test_there_are_scores_of_each_class_if_classes_are_known(evaluate, real, tmp_path):
     folder = tmp_path / "some" / "test"
     shutil.copytree(real, folder)
     for field in ("a", "b"):
@@ -172,7 +170,7 @@ def test_classes_are_told_apart_where_they_are_known(evaluate, real, tmp_path):
     assert sum(of["found"] for of in by_class.values()) == result["counts"]["found"]
 
 
-def test_an_overlay_shows_what_became_of_every_cell():
+def test_an_overlay_shows_the_outcome_of_every_cell_in_its_colour():
     truth, predicted = np.zeros((2, 90, 90), np.uint16)
     truth[5:20, 5:20], truth[40:55, 5:20] = 1, 2  # found, missed
     truth[65:80, 5:17], truth[65:80, 17:29] = 3, 4  # merged
@@ -184,16 +182,20 @@ def test_an_overlay_shows_what_became_of_every_cell():
     picture = draw(np.zeros((90, 90), np.uint8), truth, predicted, cells)
     assert isinstance(picture, Image.Image)
     indices, palette = np.asarray(picture), np.array(picture.getpalette()).reshape(-1, 3)
-    for (y, x), outcome in (
-        ((5, 10), "found"), ((40, 10), "missed"), ((5, 50), "false positive"), ((65, 10), "merged"),
-        ((65, 45), "split"),
-    ):  # fmt: skip
+    shown = {
+        (5, 10): "found",
+        (40, 10): "missed",
+        (5, 50): "false positive",
+        (65, 10): "merged",
+        (65, 45): "split",
+    }
+    for (y, x), outcome in shown.items():
         assert tuple(palette[indices[y, x]]) == COLOURS[outcome], outcome
     assert indices[12, 12] < GREYS
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
-def test_the_worst_cells_come_first_and_whole_even_at_the_frame():
+def test_the_worst_cells_come_first_and_their_crops_may_extend_beyond_the_frame():
     truth, predicted = np.zeros((2, 90, 90), np.uint16)
     truth[0:20, 0:20], truth[40:50, 40:50], truth[70:80, 70:80] = 1, 2, 3
     predicted[40:48, 40:50], predicted[70:80, 70:80], predicted[60:75, 5:20] = 1, 2, 3
@@ -208,6 +210,7 @@ def test_the_worst_cells_come_first_and_whole_even_at_the_frame():
     assert worst(cells, 0).empty and len(worst(cells, 99)) == 4
 
 
+# Each of these damages something, and returns arguments of the script and what its error says.
 def no_model(folder, weights_file):
     return {"model": folder / "nowhere"}, "no such weights file"
 
@@ -254,7 +257,7 @@ def classes_of_other_cells(folder, weights_file):
 
 def excluded_of_another_size(folder, weights_file):
     write_labels(folder / "test" / "a_excluded.png", np.ones((5, 5), np.uint16))
-    return {"test_dir": folder / "test"}, "masks and image of a field must be of one size"
+    return {"test_dir": folder / "test"}, "masks and image of a field must have one size"
 
 
 def no_device(folder, weights_file):
@@ -276,13 +279,13 @@ def no_device(folder, weights_file):
         no_device,
     ],
 )
-def test_bad_input_gets_one_clear_error_and_leaves_nothing(
+def test_bad_input_is_one_clear_error_and_nothing_is_written(
     evaluate, real, pretrained, tmp_path, spoil
 ):
     shutil.copytree(real, tmp_path / "test")
-    options, told = spoil(tmp_path, pretrained)
+    options, message = spoil(tmp_path, pretrained)
     code, out, err = evaluate(*options.pop("arguments", ()), **options)
-    assert (code, out) == (2, "") and told in err and err.count("error: ") == 1
+    assert (code, out) == (2, "") and message in err and err.count("error: ") == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 

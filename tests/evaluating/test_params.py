@@ -21,6 +21,6 @@ def test_the_section_has_every_parameter_but_those_that_depend_on_the_model():
 
 @pytest.mark.parametrize("model", [SegmentParams, EvalParams])
 def test_cellposes_own_eval_is_in_32_bits(model):
-    with pytest.raises(InputError, match="precision bf16 goes with resample: false"):
+    with pytest.raises(InputError, match="precision bf16 needs resample: false"):
         validate(model, {"resample": True, "precision": "bf16"}, "params.yaml")
     assert validate(model, {"resample": True, "precision": 32}, "x").precision == "32"

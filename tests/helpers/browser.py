@@ -9,21 +9,23 @@ import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Without these, Chromium itself asks its makers' servers for updates.
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-         "--disable-component-update", "--no-first-run")  # fmt: skip
+# Without most of these, Chromium itself asks the servers of its makers for updates.
+QUIET = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync")
+QUIET += ("disable-component-update", "no-first-run")
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start Chromium: that of this system, or the one that `playwright install chromium` brought.
+    """Start the Chromium of this system, or the one that `playwright install chromium` installed.
 
-    Where there is none, the test is skipped, unless CI is set: there it fails.
+    If there is none, the test is skipped, or fails if the environment variable CI is set.
     """
     with sync_playwright() as playwright:
         path = next(filter(None, map(shutil.which, NAMES)), None)
         try:
-            started = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+            started = playwright.chromium.launch(
+                executable_path=path, args=[f"--{name}" for name in QUIET]
+            )
         except Error as error:
             if os.environ.get("CI"):
                 raise

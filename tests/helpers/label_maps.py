@@ -1,4 +1,4 @@
-"""Small label maps: any two of one shape, and rows of cells that are counted by eye."""
+"""Small label maps: random pairs of one shape, and rows of cells that are easy to count."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ label_maps = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=6),
 
 
 def with_a_second(truth: np.ndarray):
-    """Give the map with another one of its shape: an unrelated one, or itself with some changes."""
+    """Pair a map with another one of its shape: an unrelated one, or a changed copy."""
     unrelated = arrays(np.uint16, truth.shape, elements=LABELS)
     places = st.lists(
         st.tuples(*(st.integers(0, side - 1) for side in truth.shape), LABELS), max_size=6
@@ -38,7 +38,7 @@ def scored(truth, predicted, field: str = "x", **known) -> FieldResult:
 
 
 def row_of_cells(found: int, of: int, field: str = "x", false_positives: int = 0) -> FieldResult:
-    """Return a field with a row of cells, some of them found, and false positives below."""
+    """Return a field with a row of cells, `found` of which are found, and false positives below."""
     truth, predicted = np.zeros((2, 7, max(20, 4 * of)), np.uint16)
     for number in range(of):
         truth[1:3, 4 * number : 4 * number + 3] = number + 1

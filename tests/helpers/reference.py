@@ -1,4 +1,4 @@
-"""The scores again, by definition and by brute force: sets of pixels, every possible matching."""
+"""The scores computed by their definition: with sets of pixels, and every possible matching."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ Cell = frozenset[tuple[int, int]]
 
 
 def cells_of(labels: np.ndarray, without: Cell = frozenset()) -> dict[int, Cell]:
-    """Return the pixels of each label, but those of `without`."""
+    """Return the pixels of each label, except those in `without`."""
     return {
         int(label): frozenset(map(tuple, np.argwhere(labels == label).tolist())) - without
         for label in np.unique(labels)
@@ -22,14 +22,14 @@ def iou(a: Cell, b: Cell) -> float:
 
 
 def all_matchings(true: list, predicted: list):
-    """Give every way to pair some true with some predicted cells, each used at most once."""
+    """Give every way to pair true with predicted cells, each used at most once."""
     small, large = sorted((true, predicted), key=len)
     for chosen in itertools.permutations(large, len(small)):
         yield [pair if small is true else pair[::-1] for pair in zip(small, chosen, strict=True)]
 
 
 def best_matchings(true: dict[int, Cell], predicted: dict[int, Cell]) -> list[dict[int, int]]:
-    """Return all matchings with the most pairs of IoU 0.5 and, of these, the largest sum of IoU."""
+    """Return the matchings with the most pairs of IoU 0.5 and, among these, the largest sum."""
     found: dict[frozenset, tuple[int, float]] = {}
     for pairs in all_matchings(sorted(true), sorted(predicted)):
         ious = {(t, p): iou(true[t], predicted[p]) for t, p in pairs}
@@ -44,7 +44,7 @@ def best_matchings(true: dict[int, Cell], predicted: dict[int, Cell]) -> list[di
 
 
 def most_pairs(true: dict[int, Cell], predicted: dict[int, Cell], threshold: float) -> int:
-    """Return the largest number of pairs with at least that IoU that any matching has."""
+    """Return the largest number of pairs with at least this IoU in any matching."""
     return max(
         (
             sum(iou(true[t], predicted[p]) >= threshold for t, p in pairs)

@@ -1,4 +1,4 @@
-"""One optimal matching, and what became of every cell, against brute force and Cellpose."""
+"""The optimal matching and the outcomes of cells, compared with brute force and Cellpose."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_matching_is_the_best_of_all(pair):
 
 @settings(max_examples=500)
 @given(pairs)
-def test_one_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
+def test_the_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
     truth, predicted = pair
     true, guess = reference.cells_of(truth), reference.cells_of(predicted)
     ious = match(count_overlaps(truth, predicted)).iou
@@ -45,7 +45,7 @@ def test_one_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
 
 @settings(max_examples=500)
 @given(pairs)
-def test_overlaps_are_those_of_counting_each_pair(pair):
+def test_overlaps_are_the_pixels_that_each_pair_shares(pair):
     truth, predicted = pair
     overlaps = count_overlaps(truth, predicted)
     shared = overlaps.shared.toarray()
@@ -59,7 +59,7 @@ def test_overlaps_are_those_of_counting_each_pair(pair):
 
 @settings(max_examples=300)
 @given(pairs)
-def test_the_matching_is_that_of_cellpose_where_only_one_is_best(pair):
+def test_the_matching_is_that_of_cellpose_if_only_one_is_best(pair):
     truth, predicted = pair
     if not truth.any() or not predicted.any():
         return
@@ -78,7 +78,7 @@ def fields(*rows: str) -> np.ndarray:
     return np.array([[int(letter) for letter in row.replace(".", "0")] for row in rows], np.uint16)
 
 
-def test_outcomes_by_eye():
+def test_outcomes_of_cells_in_a_small_map():
     truth = fields("111.222", "111.222", ".......", "3333444", ".......", "55.....")
     guess = fields("1111111", "1111111", ".......", "2233444", ".......", "...5566")
     found = match(count_overlaps(truth, relabel(guess)))
@@ -87,8 +87,13 @@ def test_outcomes_by_eye():
     # positives.
     assert found.true_outcomes.tolist() == ["merged", "merged", "found", "found", "missed"]
     assert found.predicted_outcomes.tolist() == [
-        "merging", "found", "part", "found", "false positive", "false positive",
-    ]  # fmt: skip
+        "merging",
+        "found",
+        "part",
+        "found",
+        "false positive",
+        "false positive",
+    ]
 
 
 def test_a_cell_in_three_parts_is_split():
@@ -113,7 +118,7 @@ def test_excluded_pixels_count_neither_way():
 
 @settings(max_examples=800)
 @given(pairs, st.integers(0, 2**31 - 1))
-def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
+def test_ignored_cells_count_as_if_they_were_not_there(pair, seed):
     truth, predicted = pair
     marked = np.random.default_rng(seed).random(truth.shape) < 0.6
     excluded = marked & (truth == 0)
@@ -123,7 +128,7 @@ def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
     counted = reference.cells_of(predicted, without=off)
     first = reference.best_matchings(true, counted)
     if len(first) > 1:
-        return  # which of two equals is found decides what is ignored
+        return  # several matchings are best, and what is ignored depends on which is chosen
     kept = {p for t, p in first[0].items() if reference.iou(true[t], counted[p]) >= 0.5}
     ignored = {p for p in whole if p not in kept and len(whole[p]) > 2 * len(counted[p])}
     left = {p: cell for p, cell in counted.items() if p not in ignored}
@@ -141,6 +146,6 @@ def test_what_is_ignored_is_as_if_it_were_not_there(pair, seed):
     ]
 
 
-def test_maps_of_two_sizes_are_refused():
+def test_maps_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="differ"):
         count_overlaps(np.ones((2, 2), int), np.ones((2, 3), int))

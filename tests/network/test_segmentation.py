@@ -1,4 +1,4 @@
-"""Segmentation: the masks of Cellpose's own model, whatever shares a batch."""
+"""Segmentation: the label maps are those of Cellpose's own model, however tiles are batched."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ DIAMETER = 121
 
 @pytest.fixture(scope="module")
 def images(sample):
-    """Pieces of a real field, of three sizes and two kinds; one is smaller than a tile."""
+    """Pieces of a real field: four sizes, one of them smaller than a tile, and one is grey."""
     image = read_image(sample / "images" / "Timepoint_005_220518-ST_C03_s3.jpg")
-    return [image[:500, :900], image[1024:1524, 768:1368], image[300:700, 300:700, 1],
-            image[600:1200, 100:900]]  # fmt: skip
+    grey = image[300:700, 300:700, 1]
+    return [image[:500, :900], image[1024:1524, 768:1368], grey, image[600:1200, 100:900]]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def plain(pretrained):
 
 
 def same_cells(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the part of the cells of both maps that share 95 % of their union."""
+    """Return the part of all cells that share 95 % of their union with a cell of the other map."""
     same = np.sum(match(count_overlaps(theirs, ours)).iou > 0.95)
     return same / max(int(ours.max()), int(theirs.max()))
 
@@ -53,7 +53,9 @@ def test_tiles_are_cut_and_joined_as_cellpose_does(model, shape, augment):
 
 
 @pytest.mark.parametrize(("batch_size", "augment"), [(1, False), (3, True), (16, False)])
-def test_masks_are_cellposes_whatever_shares_a_batch(model, plain, images, batch_size, augment):
+def test_label_maps_are_cellposes_however_tiles_are_batched(
+    model, plain, images, batch_size, augment
+):
     channels = [0, 0] if augment else [2, 1]
     images = images if not any(channels) else [image for image in images if image.ndim == 3]
     settings = Settings(
@@ -66,12 +68,12 @@ def test_masks_are_cellposes_whatever_shares_a_batch(model, plain, images, batch
             image, channels=channels, diameter=DIAMETER, augment=augment, resample=False
         )[0]
         assert ours.shape == image.shape[:2] and ours.dtype == np.uint16 and ours.max() > 3
-        # the flows differ in the seventh digit, since convolutions round by the size of the batch
+        # flows differ in the seventh digit, as rounding in convolutions depends on the batch size
         assert same_cells(ours, theirs) > 0.95
 
 
 @pytest.mark.parametrize(("augment", "channels"), [(False, [0, 0]), (True, [2, 1])])
-def test_with_resample_the_masks_are_exactly_cellposes(model, plain, images, augment, channels):
+def test_with_resample_label_maps_are_exactly_cellposes(model, plain, images, augment, channels):
     image = images[1]
     settings = Settings(diameter=DIAMETER, resample=True, channels=channels, augment=augment)
     theirs = plain.eval(image, channels=channels, diameter=DIAMETER, augment=augment)[0]
@@ -93,19 +95,19 @@ def test_the_stored_diameter_is_used_when_none_is_given(model, images):
     assert np.array_equal(by_default, segment(model, image, Settings(diameter=30, precision="32")))
 
 
-def test_an_image_without_anything_in_it_has_no_cells(model):
+def test_an_empty_image_has_no_cells(model):
     for image in (np.zeros((300, 300, 3), np.uint8), np.full((40, 50), 7, np.uint16)):
         assert not segment(model, image, Settings(diameter=DIAMETER)).any()
 
 
 @pytest.mark.parametrize("resample", [False, True])
-def test_an_image_that_vanishes_at_the_networks_scale_is_told(model, resample):
+def test_an_image_that_vanishes_at_the_networks_scale_is_an_error(model, resample):
     settings = Settings(diameter=DIAMETER, resample=resample)
     with pytest.raises(InputError, match="an image of 50 x 3 pixels vanishes"):
         segment(model, np.zeros((3, 50), np.uint8), settings)
 
 
-def test_no_images_no_masks(model):
+def test_without_images_there_are_no_label_maps(model):
     assert list(segment_all(model, [], Settings())) == []
 
 
@@ -123,7 +125,7 @@ def test_only_a_few_images_are_read_ahead(model, images):
     masks.close()
 
 
-def test_a_fault_in_reading_is_told(model, images):
+def test_an_error_in_reading_is_raised(model, images):
     def source():
         yield images[2]
         raise InputError("cut short")

@@ -1,4 +1,4 @@
-"""Weights are whole, finite tensors of Cellpose's network, or they are refused; no code is run."""
+"""Weights are whole, finite tensors of Cellpose's network, or refused; no code in them is run."""
 
 import os
 import pickle
@@ -33,7 +33,7 @@ def test_the_same_tensors_are_the_same_bytes_under_any_name(state, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_random_weights_hang_on_the_seed_alone(state):
+def test_random_weights_depend_on_the_seed_alone(state):
     torch.rand(3)
     again, other = weights.random_state(0), weights.random_state(1)
     key = "output.2.weight"
@@ -50,12 +50,12 @@ class Evil:
 
 def no_weights(path, state):
     path.write_text("<html>")
-    return "no weights"
+    return "not weights"
 
 
 def empty(path, state):
     path.write_bytes(b"")
-    return "no weights, or cut short"
+    return "not weights, or cut short"
 
 
 def cut_short(path, state):
@@ -66,7 +66,7 @@ def cut_short(path, state):
 
 def other_objects(path, state):
     torch.save([1, 2], path)
-    return "no state dict"
+    return r"expected a state dict \(named tensors\), found list"
 
 
 def missing(path, state):
@@ -93,9 +93,9 @@ def not_a_number(path, state):
     "spoil",
     [no_weights, empty, cut_short, other_objects, missing, unknown, another_shape, not_a_number],
 )
-def test_what_are_no_weights_is_refused_by_name(state, tmp_path, spoil):
-    told = spoil(tmp_path / "spoilt", state)
-    with pytest.raises(InputError, match=rf"spoilt: .*{told}"):
+def test_a_file_that_is_not_weights_is_refused_with_the_reason(state, tmp_path, spoil):
+    message = spoil(tmp_path / "spoilt", state)
+    with pytest.raises(InputError, match=rf"spoilt: .*{message}"):
         weights.load(tmp_path / "spoilt")
 
 
@@ -113,24 +113,24 @@ def test_a_model_type_that_does_not_exist_is_an_error_never_another_model(run_sc
     code, _, err = run_script(
         "fetch_weights", "--model_type", "cyto9", "--output", tmp_path / "weights"
     )
-    assert code == 2 and "'cyto9' is neither a file nor a known name" in err
-    assert "known: cyto, cyto2, cyto3, fine-tuned-cyto, " in err
+    assert code == 2 and "model type 'cyto9': neither a file" in err
+    assert "nor one of the known names: cyto, cyto2, cyto3, fine-tuned-cyto, " in err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_path_is_taken_as_it_is(state, tmp_path):
+def test_weights_at_a_path_are_copied(state, tmp_path):
     weights.save(state, tmp_path / "mine")
     fetch_weights(str(tmp_path / "mine"), tmp_path / "copy")
     assert (tmp_path / "mine").read_bytes() == (tmp_path / "copy").read_bytes()
 
 
-def test_older_files_without_diameters_get_them(state, tmp_path):
+def test_diameters_are_added_to_older_files_without_them(state, tmp_path):
     older = {key: value for key, value in state.items() if key not in weights.DIAMETERS}
     torch.save(older, tmp_path / "older", _use_new_zipfile_serialization=False)
     assert float(weights.load(tmp_path / "older", 17.0)["diam_labels"]) == 17
 
 
-def test_catalogue_names_all_models_and_tells_where_each_is_from():
+def test_the_catalogue_has_all_models_with_licence_and_citation():
     known = catalogue()
     published = {"cyto", "cyto2", "cyto3", "nuclei", "fine-tuned-cyto", "fine-tuned-cyto2"}
     assert set(known.weights) == {"scellseg"} | published
@@ -138,5 +138,5 @@ def test_catalogue_names_all_models_and_tells_where_each_is_from():
         assert source.licence and source.citation and source.what
 
 
-def test_scratch_is_a_network_of_its_own():
+def test_scratch_is_a_whole_network():
     assert weights.check(pretrained_state("scratch", 3), "scratch")

@@ -1,4 +1,4 @@
-"""compare.py: two models on the same fields, and how sure one can be."""
+"""compare.py: two models on the same fields, and how certain their difference is."""
 
 import json
 
@@ -34,40 +34,40 @@ def test_scores_stand_side_by_side_with_the_interval_of_their_difference(
     assert ["cells missed", "20", "2", "-18"] in rows
     title, header = "test (1 field, 40 cells)", "difference (95 % interval)"
     assert [title, "a", "b", header] in rows
-    told = json.loads((tmp_path / "comparison.json").read_text())["test"]
-    found = told["difference_by_cell"]["objects"]["average_precision"]["0.5"]
+    content = json.loads((tmp_path / "comparison.json").read_text())["test"]
+    found = content["difference_by_cell"]["objects"]["average_precision"]["0.5"]
     assert (found["a"], found["b"]) == (0.5, 0.95)
     assert found["difference"] == pytest.approx(0.45)
     assert 0.25 < found["low"] < 0.45 < found["high"] < 0.65
-    assert told["counts"]["found"] == {"a": 20, "b": 38, "difference": 18}
+    assert content["counts"]["found"] == {"a": 20, "b": 38, "difference": 18}
     assert f"({found['low']:+.3f} to {found['high']:+.3f})" in out
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "verdict"),
     [
         (20, 21, "no difference between b and a could be shown"),
         (21, 21, "no difference between b and a could be shown"),
         (38, 20, "b finds cells worse than a"),
     ],
 )
-def test_the_sentence_claims_no_more_than_the_interval(write, tmp_path, first, second, told):
+def test_the_sentence_claims_no_more_than_the_interval(write, tmp_path, first, second, verdict):
     write(a=[row_of_cells(first, 40)], b=[row_of_cells(second, 40)])
     (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
-    assert told in comparison.sentence
+    assert verdict in comparison.sentence
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"), [(2, "2 fields are too few to say"), (6, "b finds cells better than a")]
+    ("fields", "verdict"), [(2, "2 fields are too few to say"), (6, "b finds cells better than a")]
 )
-def test_several_fields_are_resampled_as_wholes(write, tmp_path, fields, told):
+def test_several_fields_are_resampled_as_wholes(write, tmp_path, fields, verdict):
     names = [f"field_{number}" for number in range(fields)]
     write(
         a=[row_of_cells(5, 10, name) for name in names],
         b=[row_of_cells(8, 10, name) for name in names],
     )
     (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
-    assert "fields resampled" in comparison.sentence and told in comparison.sentence
+    assert "fields resampled" in comparison.sentence and verdict in comparison.sentence
     difference = comparison.scores["objects", "recall"].difference
     assert difference.interval == pytest.approx((0.3, 0.3))
 
@@ -91,7 +91,7 @@ def test_without_any_cell_nothing_is_claimed(write, tmp_path):
     json.dumps(comparison.as_json(), allow_nan=False)
 
 
-def test_models_that_saw_different_cells_are_not_compared(run_script, write, tmp_path):
+def test_models_scored_on_different_cells_are_not_compared(run_script, write, tmp_path):
     write(a=[row_of_cells(5, 10)], b=[row_of_cells(5, 11)])
     code, _, err = run_script(
         "compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test"
@@ -99,6 +99,6 @@ def test_models_that_saw_different_cells_are_not_compared(run_script, write, tmp
     assert code == 2 and "scored on different cells of test" in err
 
 
-def test_what_is_not_there_is_told(run_script, tmp_path):
+def test_a_missing_file_is_named_in_the_error(run_script, tmp_path):
     code, _, err = run_script("compare", "--metrics_dir", tmp_path)
-    assert code == 2 and "test_fields.csv: not there; run the pipeline" in err
+    assert code == 2 and "test_fields.csv does not exist; run the pipeline" in err

@@ -1,4 +1,4 @@
-"""The report: one page that shows a run, in a real browser."""
+"""The report: one page that shows a run, tested in a real browser."""
 
 import json
 import re
@@ -34,7 +34,7 @@ TRAINING = {
 
 @pytest.fixture(scope="module")
 def metrics(sample, pretrained, tmp_path_factory):
-    """Real scores of two real fields by two settings of the pretrained network, and a training."""
+    """Real scores of the pretrained network with two diameters, and the results of a training."""
     folder = tmp_path_factory.mktemp("run")
     image = read_image(sample / "images" / f"{FIELD}.jpg")
     labels = read_labels(sample / "masks" / f"{FIELD}.tif").astype(np.uint16)
@@ -79,17 +79,17 @@ def page(make, tmp_path):
 
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_needs_nothing_else_and_everyone_can_read_it(page, width, scheme):
+def test_the_page_loads_nothing_else_and_is_accessible(page, width, scheme):
     with browser() as started:
         tab = started.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        asked, told = [], []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("console", lambda message: told.append(message.text))
-        tab.on("pageerror", lambda error: told.append(str(error)))
+        requested, messages = [], []
+        tab.on("request", lambda request: requested.append(request.url))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
         tab.goto(page.as_uri())
-        assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
-        assert not told
-        # nothing but tables, which scroll by themselves, is wider than the screen
+        assert [url for url in requested if not url.startswith("data:")] == [page.as_uri()]
+        assert not messages
+        # only tables may be wider than the screen, and they scroll by themselves
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
@@ -120,7 +120,7 @@ def test_pictures_enlarge_with_the_mouse_and_with_the_keyboard(page):
         assert picture.evaluate("button => button === document.activeElement")
 
 
-def test_the_page_tells_what_the_files_tell(page, metrics, run_script):
+def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_script):
     table = run_script(
         "compare", "--metrics_dir", metrics, "--models", *MODELS, "--splits", "test", "valid"
     )[1]
@@ -135,13 +135,13 @@ def test_the_page_tells_what_the_files_tell(page, metrics, run_script):
     (found,) = [row for row in rows if row.startswith("AP@0.5\t")]
     expected = next(line for line in lines if line.startswith("| AP@0.5 "))
     _, first, second, difference = (cell.strip() for cell in expected.split("|")[1:-1])
-    assert [text.split()[0] for text in found.split("\t")[1:]] == [
-        first, second, difference.split()[0],
-    ]  # fmt: skip
+    values = [text.split()[0] for text in found.split("\t")[1:]]
+    assert values == [first, second, difference.split()[0]]
     assert difference in found
-    for told in ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.0005", "3.1.1.3",
-                 "make repro", "its 2 fields, which are few", "true", "eval.overlays"):  # fmt: skip
-        assert told in shown, told
+    texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.0005", "3.1.1.3")
+    texts += ("make repro", "its 2 fields, which are few", "true", "eval.overlays")
+    for text in texts:
+        assert text in shown, text
 
 
 def test_the_page_prints_in_black_on_white(page, tmp_path):
@@ -195,7 +195,7 @@ def test_bad_input_gets_one_clear_error(make, metrics, tmp_path):
     code, _, err = make("--metrics_dir", spoilt)
     assert code == 2 and "no picture of a field there" in err
     code, _, err = make("--splits", "train")
-    assert code == 2 and "train_fields.csv: not there; run the pipeline" in err
+    assert code == 2 and "train_fields.csv does not exist; run the pipeline" in err
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "report.html").write_text("mine")
     code, _, err = make()

@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_one_clear_error(check, tmp_path):
     code, _, err = check("--summary", tmp_path / "mine.json")
     assert code == 2 and "mine.json of HEAD cannot be read" in err and "--revision" in err
     code, _, err = check("--tolerances", "no.json")
-    assert code == 2 and "no.json: not there" in err
+    assert code == 2 and "no.json does not exist" in err
 
 
 def test_without_any_number_nothing_is_claimed():

@@ -1,4 +1,4 @@
-"""Intervals and paired differences: right where the answer is known, and reproducible."""
+"""Intervals and paired differences: reproducible, and right where the answer is known."""
 
 import numpy as np
 import pytest
@@ -30,14 +30,14 @@ def test_one_field_resamples_its_cells_and_several_resample_fields():
     assert unit_of([one]) == BY_CELL and unit_of([one, other]) == BY_FIELD
     samples = resamples([one, other], seed=0)
     assert set(np.round(samples[RECALL], 6)) == {0.5, 0.75, 1.0}
-    # an even chance that the two draws differ
+    # two draws of two fields differ with a chance of one half
     assert np.mean(samples[RECALL] == 0.75) == pytest.approx(0.5, abs=0.05)
 
 
 def test_two_models_are_scored_on_the_same_resample():
     better, worse = row_of_cells(60, 100), row_of_cells(59, 100)
     differences = paired_resamples([worse], [better], seed=0)[RECALL]
-    # They differ in one cell: unpaired, the difference would spread as far as each of them.
+    # They differ in one cell: unpaired, the difference would vary as much as each of them.
     assert differences.min() >= 0 and np.std(differences) < 0.2 * np.std(
         resamples([worse], seed=0)[RECALL]
     )
@@ -49,7 +49,7 @@ def test_false_positives_are_resampled_with_the_cells_around_them():
     assert low < 10 / 15 < high
 
 
-def test_the_seed_decides():
+def test_the_seed_decides_the_resamples():
     field = [row_of_cells(5, 10)]
     first, again, other = (resamples(field, seed=seed)[AP] for seed in (0, 0, 1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
@@ -71,7 +71,7 @@ def test_models_on_different_fields_are_refused():
 
 
 def test_a_difference_counts_the_fields_in_which_both_have_the_score():
-    # In field b the first model finds nothing: it has no mean IoU there.
+    # In field b the first model finds nothing, so it has no mean IoU there.
     first = [row_of_cells(2, 4, "a"), row_of_cells(0, 4, "b")]
     second = [row_of_cells(4, 4, "a"), row_of_cells(4, 4, "b")]
     samples = paired_resamples(first, second, seed=0)["objects", "mean_iou"]

@@ -1,4 +1,6 @@
-"""Outlines and how near they are, against brute force."""
+"""Outlines and their distances, compared with brute force."""
+
+import math
 
 import numpy as np
 from helpers import reference
@@ -24,14 +26,13 @@ def test_outlines_and_their_neighbours_are_those_of_brute_force(pair):
             mine = [place for place in own if labels[place] == label]
             assert found.pixels[label - 1] == len(mine)
             for number, tolerance in enumerate((1.0, 2.0, 2.5)):
-                near = [p for p in mine if any(np.hypot(p[0] - q[0], p[1] - q[1]) <= tolerance
-                                               for q in against)]  # fmt: skip
-                assert found.near[number, label - 1] == len(near)
+                near = sum(any(math.dist(p, q) <= tolerance for q in against) for p in mine)
+                assert found.near[number, label - 1] == near
 
 
 def test_contact_is_the_part_of_the_outline_that_touches_others():
     labels = np.array([[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 0]], np.uint16)
-    # of each cell: 2 pixels touch the other cell, 2 the background below; one does both
+    # in each cell, 2 pixels touch the other cell, and 2 the background below; one touches both
     assert contact(labels).tolist() == [2 / 3, 2 / 3]
     assert contact(np.array([[1, 0, 2]], np.uint16)).tolist() == [0, 0]
     assert contact(np.ones((3, 3), np.uint16)).tolist() == [0]

@@ -1,4 +1,4 @@
-"""The table of cells, its groups, and the files that it is written to and read from."""
+"""The table of cells, scores of groups, and result files that are written and read again."""
 
 import json
 
@@ -29,7 +29,7 @@ TRUTH = squares((5, 5, 4), (5, 9, 4), (30, 30, 8), (0, 40, 16))
 FOUND = squares((5, 5, 4), (30, 31, 8), (0, 40, 15), (50, 2, 5))
 
 
-def test_a_row_for_each_true_cell_and_each_prediction_without_one():
+def test_each_true_cell_and_each_prediction_without_a_partner_has_a_row():
     table = scored(TRUTH, FOUND, NAME, classes=["fed", "fed", "unfed", "unfed"]).cells
     assert list(table.columns) == list(COLUMNS)
     assert table["outcome"].tolist() == ["found", "missed", "found", "found", "false positive"]
@@ -48,9 +48,9 @@ def test_a_row_for_each_true_cell_and_each_prediction_without_one():
     )
     assert (third["outline"], third["outline_near_2px"]) == (28, 28)
     assert table["border"].tolist() == [False, False, False, True, False]
-    # of 12 outline pixels of the first two, 4 touch the other: a third
+    # 4 of the 12 outline pixels of each of the first two touch the other one: a third
     assert table["crowded"].tolist()[:4] == [False] * 4
-    # the false positive is nearest to the third: resampled with it
+    # the false positive is nearest to the third cell, and is resampled with it
     assert table["unit"].tolist() == [1, 2, 3, 4, 3]
 
 
@@ -59,30 +59,31 @@ def test_a_cell_among_others_is_crowded():
     assert scored(ring, ring).cells["crowded"].tolist() == [True] * 4
 
 
-def test_groups_by_what_a_biologist_asks():
+def test_groups_have_the_scores_of_their_cells():
     result = scored(TRUTH, FOUND, NAME, classes=["fed", "fed", "unfed", "unfed"])
     found = groups([result])
     assert found["class"]["fed"]["recall"] == 0.5 and "precision" not in found["class"]["fed"]
-    assert found["class"]["unfed"] == {
-        "cells": 2, "found": 2, "recall": 1.0,
-        "mean_iou": pytest.approx((56 / 72 + 225 / 256) / 2),
-    }  # fmt: skip
+    mean_iou = pytest.approx((56 / 72 + 225 / 256) / 2)
+    expected = {"cells": 2, "found": 2, "recall": 1.0, "mean_iou": mean_iou}
+    assert found["class"]["unfed"] == expected
     assert found["timepoint"]["002"]["precision"] == 0.75
-    assert found["border"] == {
-        "inside": {"cells": 3, "found": 2, "recall": 2 / 3, "precision": 2 / 3, "f1": 2 / 3,
-                   "mean_iou": pytest.approx((1 + 56 / 72) / 2)},
-        "touching": {"cells": 1, "found": 1, "recall": 1.0, "precision": 1.0, "f1": 1.0,
-                     "mean_iou": pytest.approx(225 / 256)},
-    }  # fmt: skip
+    for name, cells, hits, part, iou in (
+        ("inside", 3, 2, 2 / 3, (1 + 56 / 72) / 2),
+        ("touching", 1, 1, 1.0, 225 / 256),
+    ):
+        expected = {"cells": cells, "found": hits, "mean_iou": pytest.approx(iou)}
+        expected |= {"recall": part, "precision": part, "f1": part}
+        assert found["border"][name] == expected
+    assert found["border"].keys() == {"inside", "touching"}
     assert found["crowding"].keys() == {"alone"}
     assert found["crowding"]["alone"]["recall"] == 0.75 and "f1" not in found["crowding"]["alone"]
-    # quarters: two cells of 4 px, which are one size, one of 8, one of 16
+    # two cells of 4 px, which have the same size, one of 8 px and one of 16 px
     assert [round(limit, 1) for limit in size_limits([result])] == [4.5, 6.8, 11.3]
     sizes = {name: of["cells"] for name, of in found["size"].items()}
     assert sizes == {"smallest": 2, "large": 1, "largest": 1}
 
 
-def test_what_is_not_known_makes_no_group():
+def test_kinds_of_groups_that_are_unknown_are_left_out():
     found = groups([scored(TRUTH, FOUND, "mine")])
     assert found.keys() == {"size", "crowding", "border"}
     assert groups([scored(np.zeros((9, 9)), np.zeros((9, 9)))]) == {}
@@ -131,10 +132,10 @@ def test_the_same_results_are_the_same_bytes(two_fields, tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_files_that_are_missing_or_not_ours_are_told(tmp_path):
-    with pytest.raises(InputError, match=r"test_fields\.csv: not there"):
+def test_a_file_that_is_missing_or_has_other_columns_is_named_in_the_error(tmp_path):
+    with pytest.raises(InputError, match=r"test_fields\.csv does not exist"):
         read_results(tmp_path, "test")
     for name in ("fields", "cells"):
         files_of(tmp_path, "test")[name].write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"no table as src/eval\.py writes it"):
+    with pytest.raises(InputError, match=r"not a table that src/eval\.py wrote"):
         read_results(tmp_path, "test")

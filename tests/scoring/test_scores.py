@@ -1,4 +1,4 @@
-"""Scores against brute force, Cellpose, scikit-learn, and counting by hand."""
+"""Scores compared with brute force, Cellpose and scikit-learn, and with counts by hand."""
 
 import json
 import math
@@ -24,7 +24,7 @@ SKLEARN = {
 
 
 def scores(truth, predicted, **known) -> dict:
-    """Return the scores of one field by place, without those that are not defined."""
+    """Return the defined scores of one field by place."""
     found = scores_of(scored(truth, predicted, **known).totals())
     return {place: float(value) for place, value in found.items() if not np.isnan(value)}
 
@@ -84,7 +84,7 @@ def test_scores_of_cells_are_those_of_brute_force(pair):
     found = scores(*pair)
     true, guess = reference.cells_of(truth), reference.cells_of(predicted)
     n, m = len(true), len(guess)
-    # Of equally good matchings, any: cells found and their IoU are the same in all of them.
+    # All of the best matchings have the same number of found cells and the same sum of IoU.
     matching = reference.best_matchings(true, guess)[0]
     ious = {t: reference.iou(true[t], guess[p]) for t, p in matching.items()}
     ious = {t: value for t, value in ious.items() if value >= 0.5}
@@ -123,7 +123,7 @@ def test_scores_of_cells_are_those_of_brute_force(pair):
 
 @settings(max_examples=300)
 @given(pairs)
-def test_every_cell_is_counted_once_and_every_figure_is_finite(pair):
+def test_every_cell_is_counted_once_and_every_number_is_finite(pair):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = scored(*pair)
@@ -145,11 +145,11 @@ def test_every_cell_is_counted_once_and_every_figure_is_finite(pair):
 
 
 def test_counted_by_hand():
-    #  two true cells of 2 px; one is found, of the other half, and one is a false positive
+    # Two true cells of 2 px: one is found whole, the other by half; there is one false positive.
     found = scores([[1, 1, 0, 2, 2, 0, 0]], [[1, 1, 0, 2, 0, 0, 3]])
     assert found["objects", "average_precision", "0.5"] == pytest.approx(2 / 3)
     assert found["objects", "average_precision", "0.55"] == pytest.approx(1 / 4)
-    # stardist's matching at 0.5: tp 2, fp 1, fn 0; sum of IoU 1.5
+    # stardist's `matching` gives at 0.5: tp 2, fp 1, fn 0; the sum of IoU is 1.5
     assert found["objects", "precision"] == pytest.approx(2 / 3)
     assert found["objects", "recall"] == 1
     assert found["objects", "f1"] == pytest.approx(4 / 5)
@@ -180,7 +180,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_that_are_all_wrong_or_all_right(model):
+def test_models_that_find_every_cell_or_none(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         summary = summarise([scored(TRUTH, MODELS[model])])
@@ -213,7 +213,7 @@ def test_a_field_without_cells_has_scores_of_cells_only_if_some_are_predicted():
     assert ("objects", "recall") not in false_positives
 
 
-def test_a_split_is_the_mean_over_the_fields_that_have_the_score():
+def test_a_score_of_a_split_is_the_mean_over_the_fields_in_which_it_is_defined():
     perfect = scored([[1, 0]], [[1, 0]], "a")
     missed = scored([[1, 2]], [[0, 0]], "b")
     empty = scored([[0, 0]], [[0, 0]], "c")

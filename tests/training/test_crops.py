@@ -1,4 +1,4 @@
-"""Crops: the pixels that Cellpose's own augmentation gives, read from a part of the field only."""
+"""Crops: the pixels of Cellpose's own augmentation, but only a part of each field is read."""
 
 import numpy as np
 import pytest
@@ -34,18 +34,18 @@ def field(shape, seed, *, channels=(0, 0), count=3, diameter=30.0, flows=None):
 )
 def test_crops_are_those_of_cellpose(seed, height, width, diameter, rescale, channels):
     params = TrainParams(crop_size=SIZE, rescale=rescale, channels=channels)
-    made = field((height, width), seed % 1000, channels=channels, diameter=diameter)
-    crops = Crops([made], params, count=None)
+    full = field((height, width), seed % 1000, channels=channels, diameter=diameter)
+    crops = Crops([full], params, count=None)
     images, targets = crops.cut(crops.plan(seed))
 
     theirs = normalize_img(
-        convert_image(made.image.transpose(1, 2, 0), channels=channels).transpose(2, 0, 1), axis=0
+        convert_image(full.image.transpose(1, 2, 0), channels=channels).transpose(2, 0, 1), axis=0
     )
     np.random.seed(seed)  # noqa: NPY002 - Cellpose's generator
     np.random.permutation(1)  # noqa: NPY002 - the order of the fields is drawn first
     expected, flows, _ = random_rotate_and_resize(
         [theirs],
-        Y=[made.flows],
+        Y=[full.flows],
         rescale=np.array([diameter]) / 30.0 if rescale else np.ones(1, np.float32),
         scale_range=0.5 if rescale else 1.0,
         xy=(SIZE, SIZE),
@@ -68,7 +68,7 @@ def test_stored_flows_differ_from_exact_ones_by_half_a_unit_at_most(seed):
     assert np.abs(precise - stored).max() <= np.sqrt(2) * 0.5 / 127 + 1e-6
 
 
-def test_batches_are_the_plan_in_order_whole_or_shared():
+def test_batches_follow_the_plan_in_order_and_are_shared_among_processes():
     params = TrainParams(crop_size=SIZE)
     crops = Crops([field((90, 120), seed) for seed in range(3)], params, count=10)
     plan = crops.plan(7)
@@ -87,23 +87,23 @@ def test_batches_are_the_plan_in_order_whole_or_shared():
             assert np.array_equal(part, images[rank::2])
 
 
-def test_brightness_and_noise_change_images_alone_and_hang_on_the_seed():
-    made = field((90, 120), 3)
-    plain = Crops([made], TrainParams(crop_size=SIZE), count=4)
+def test_brightness_and_noise_depend_on_the_seed_and_change_images_alone():
+    full = field((90, 120), 3)
+    plain = Crops([full], TrainParams(crop_size=SIZE), count=4)
     images, targets = plain.cut(plain.plan(5))
     for change in ({"brightness": 0.5}, {"noise": 0.2}):
-        crops = Crops([made], TrainParams(crop_size=SIZE, **change), count=4)
+        crops = Crops([full], TrainParams(crop_size=SIZE, **change), count=4)
         other, same = crops.cut(crops.plan(5))
         again, _ = crops.cut(crops.plan(5))
         assert np.array_equal(targets, same) and np.array_equal(other, again)
         assert not np.allclose(images, other)
-    bright = Crops([made], TrainParams(crop_size=SIZE, brightness=0.5), count=4)
-    lit = images > 0.1  # dark pixels say little of a factor
+    bright = Crops([full], TrainParams(crop_size=SIZE, brightness=0.5), count=4)
+    lit = images > 0.1  # the factor cannot be measured in dark pixels
     factors = [
         np.unique((b / np.where(i, i, 1))[i > 0.1].round(3))
         for i, b in zip(images, bright.cut(bright.plan(5))[0], strict=True)
     ]
-    assert lit.any() and all(len(found) == 1 for found in factors)  # one factor a crop
+    assert lit.any() and all(len(found) == 1 for found in factors)  # one factor for each crop
     assert all(np.exp(-0.5) - 1e-3 <= found[0] <= np.exp(0.5) + 1e-3 for found in factors)
 
 
@@ -114,7 +114,7 @@ def test_without_flip_no_crop_is_mirrored():
 
 
 @pytest.mark.parametrize(("scale_range", "least", "most"), [(0.0, 1, 1), (0.2, 0.9, 1.1)])
-def test_scale_range_is_that_of_the_crops(scale_range, least, most):
+def test_crops_have_random_sizes_within_the_scale_range(scale_range, least, most):
     params = TrainParams(crop_size=SIZE, scale_range=scale_range)
     crops = Crops([field((90, 120), 3, diameter=60.0)], params, count=50)
     scales = [np.sqrt(np.linalg.det(crop.matrix[:, :2])) for crop in crops.plan(1)]

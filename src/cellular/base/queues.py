@@ -1,4 +1,4 @@
-"""Queues: work that threads do ahead of where its results are needed."""
+"""Queues: threads work ahead of where their results are needed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,14 +12,14 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
 ) -> Iterator[Result]:
-    """Give `function(item)` of each item, in the order of the items, computed by threads.
+    """Give `function(item)` for each item, computed by threads, in the order of the items.
 
-    Items are taken in the caller's thread, which may itself have much to compute for each of them,
-    while the threads work on those before. Another one is taken before each result is given, so
-    that up to `ahead` of them are in work, or done, while the caller uses a result.
+    The iterable `items` runs in the caller's thread. If it has to compute its items, the threads
+    work on earlier items meanwhile. One more item is taken before each result is given, so that the
+    threads have up to `ahead` items to work on while the caller uses the result.
 
-    An exception of `items` or of `function` is raised where the result would be. If the generator
-    is closed early, work that has not begun is dropped, and the threads end.
+    An exception of `function` is raised in place of its result, one of `items` immediately. If the
+    generator is closed early, items that no thread has begun are dropped, and the threads end.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:

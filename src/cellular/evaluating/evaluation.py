@@ -98,7 +98,7 @@ def evaluate(
 
 
 def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
-    """Return the fields of folders by their names; one `InputError` tells the faults of all."""
+    """Return the fields of each folder by its name; one `InputError` reports all faults."""
     pairs, faults = {}, Faults()
     for name, folder in zip(names, folders, strict=True):
         with faults.collect():
@@ -108,7 +108,7 @@ def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pa
 
 
 def one_line(summary: dict) -> str:
-    """Return the scores of a split in one line; what is not defined is left out."""
+    """Return the main scores of a split in one line, without undefined ones."""
     objects = summary["objects"]
     precision = objects.get("average_precision", {})
     shown = {
@@ -152,7 +152,7 @@ def _draw_worst(
     pictures: Path,
     name: str,
 ) -> None:
-    """Draw the fields with the lowest AP@0.5, and the worst cells of all of them."""
+    """Draw the fields with the lowest AP@0.5, and the worst cells of all fields."""
     by_field = {pair.field: pair for pair in pairs}
     cells = {result.field: result.cells for result in results}
 

@@ -1,4 +1,4 @@
-"""Parameters of evaluating: how cells are found, and what is scored and drawn."""
+"""Parameters of evaluation: how cells are found, and what is scored and drawn."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,24 +9,24 @@ from cellular.network.settings import Settings
 
 
 class Inference(Section):
-    """How images become flows and cell probability, and these become cells."""
+    """How the network is run, and how its output becomes cells."""
 
     section: ClassVar[str | None] = "eval"
 
     resample: bool = Settings.resample
-    """trace cells at full resolution with Cellpose's own eval, in 32 bits: about twenty times
-    slower; on the sample AP@0.5 and AP@0.75 differ by 0.005. false: trace cells at the network's
-    scale, and enlarge the label map"""
+    """true: trace cells at full resolution with Cellpose's own eval, in 32 bits, which is about
+    twenty times slower; on the sample AP@0.5 and AP@0.75 differ by 0.005. false: trace cells at the
+    network's scale, and enlarge the label map"""
     flow_threshold: Float = Field(Settings.flow_threshold, ge=0)
     """largest flow error of a cell that is kept; 0 keeps all cells"""
     cellprob_threshold: Float = Field(Settings.cellprob_threshold, ge=-6, le=6)
-    """pixels above it belong to cells; a lower value finds more and larger cells"""
+    """pixels above this value belong to cells; a lower value finds more and larger cells"""
     augment: bool = Settings.augment
-    """average over tiles that overlap by half and are mirrored in turn, as Cellpose's augment does:
-    better scores in twice the time"""
+    """average over tiles that overlap by half and are mirrored in turn, as Cellpose's augment does;
+    this gives better scores in twice the time"""
     batch_size: NoneOr[Annotated[Int, Field(ge=1)]] = Settings.batch_size
-    """tiles that the network sees at once, of one field or several; none: 2 on a CPU (more do not
-    fit its cache), 16 on a GPU"""
+    """number of tiles in a batch, from one field or several; none: 2 on a CPU (more do not fit into
+    its cache), 16 on a GPU"""
     precision: Precision = Settings.precision
     """number format in which the network computes. 32: as Cellpose; tf32, fp16: on a GPU only;
     auto: bf16 where the device has instructions for it, otherwise 32"""
@@ -35,8 +35,8 @@ class Inference(Section):
     def _cellpose_is_32_bits(self) -> "Inference":
         if self.resample and self.precision not in ("auto", "32"):
             raise ValueError(
-                f"resample: true is Cellpose's own eval, in 32 bits; precision "
-                f"{self.precision} goes with resample: false"
+                "resample: true is Cellpose's own eval, in 32 bits; precision "
+                f"{self.precision} needs resample: false"
             )
         return self
 
@@ -50,7 +50,7 @@ class SegmentParams(Inference):
     gamma: Gamma = Settings.gamma
     """gamma of the images that the model was trained on"""
     diameter: Diameter = Settings.diameter
-    """cell diameter in pixels; none: the one stored in the weights"""
+    """cell diameter in pixels; none: the diameter stored in the weights"""
 
     def settings(self) -> Settings:
         """Return the settings with which `cellular.network` finds cells."""
@@ -63,8 +63,8 @@ class Scoring(Section):
     section: ClassVar[str | None] = "eval"
 
     excluded: Literal["background", "ignore"] = "background"
-    """cells of excluded classes (Unidentified). background: predicting one is a false positive, as
-    in the paper; ignore: their pixels count neither way"""
+    """how cells of excluded classes (Unidentified) count. background: a prediction there is a false
+    positive, as in the paper; ignore: their pixels do not count"""
     overlays: Int = Field(2, ge=1)
     """number of fields of each split that are drawn, the worst first"""
     worst_cells: Int = Field(20, ge=0)
@@ -75,4 +75,4 @@ class EvalParams(Inference, Scoring):
     """The whole section `eval` of params.yaml."""
 
     seed: Int = Field(0, ge=0, lt=2**31)
-    """decides the resamples of the intervals"""
+    """decides how fields or cells are resampled for the intervals"""

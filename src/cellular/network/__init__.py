@@ -1,1 +1,1 @@
-"""Cellpose's network: its weights, the tiles it sees, the cells it finds."""
+"""Cellpose's network: its weights, its input in tiles, and the cells that it finds."""

@@ -1,9 +1,9 @@
-"""Segmentation: a model finds the cells of images.
+"""Segmentation: a model finds the cells in images.
 
 Cellpose's own `eval` takes one image at a time and, by default, traces every pixel of the enlarged
-flows. Here tiles of several images share a batch, the next image is read and the last one traced
-while the network runs, and cells are traced at the network's scale. With `resample: true` it is
-Cellpose's own `eval`, and its masks.
+flows. Here tiles of several images share a batch, threads read the next image and trace the last
+one while the network runs, and cells are traced at the network's scale. With `resample: true` the
+label maps come from Cellpose's own `eval`.
 """
 
 # First, since cellpose.models imports cellpose.dynamics.
@@ -32,21 +32,21 @@ from cellular.network.tiles import Tiles, cut, join
 Item = TypeVar("Item")
 
 AHEAD = 2  # images that are read before the network needs them, and that wait to be traced
-SMALLEST = 15  # pixels of a cell, Cellpose's
-STEPS = 200  # of a pixel on its way to the centre of its cell, Cellpose's
-TILES = {"cpu": 2}  # at once; measured with 224 px in 32 and 16 bits on two cores
-TILES_OF_A_GPU = 16
+SMALLEST = 15  # pixels of a cell, as in Cellpose
+STEPS = 200  # of a pixel on its way to the centre of its cell, as in Cellpose
+TILES_AT_ONCE = {"cpu": 2}  # measured with 224 px in 32 and 16 bits on two cores
+TILES_ON_GPU = 16
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def load_model(path: Path, device: torch.device) -> CellposeModel:
-    """Return Cellpose's model with the weights at `path`.
+    """Return Cellpose's model with the weights at `path`; `InputError` if they are not valid.
 
-    Cellpose turns a path that does not exist into another model, and loads what fits of a file;
-    so the file is checked first.
+    The file is checked first, since Cellpose replaces a missing file by another model, and loads
+    whichever tensors of a file fit.
     """
     weights.load(Path(path))
-    # Cellpose builds sparse tensors without saying whether to check them, and PyTorch warns of it.
+    # Without this PyTorch warns of the sparse tensors that Cellpose builds.
     torch.sparse.check_sparse_tensor_invariants.disable()
     return CellposeModel(pretrained_model=str(path), device=device, gpu=device.type != "cpu")
 
@@ -57,20 +57,20 @@ def scale_of(model: CellposeModel, settings: Settings) -> float:
 
 
 def segment(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
-    """Find the cells of an image, (H, W) or (H, W, C): a label map, (H, W) uint16, 1 to n."""
+    """Return the label map, (H, W) uint16, of an image, (H, W) or (H, W, C)."""
     return next(segment_all(model, [image], settings))
 
 
 def segment_all(
     model: CellposeModel, images: Iterable[np.ndarray], settings: Settings
 ) -> Iterator[np.ndarray]:
-    """Find the cells of images, in their order; few of them are in memory at once.
+    """Find the cells of images, in order; only a few images are in memory at once.
 
     Yields
     ------
-    a label map of each image, (H, W) uint16, numbered 1 to n. It is that of `CellposeModel.eval`
-    with the same settings, of the image with corrected gamma: with `resample` exactly, without it
-    up to rounding errors of the flows.
+    the label map of each image, (H, W) uint16, numbered 1 to n. It is the one that
+    `CellposeModel.eval` gives for the image with corrected gamma and the same settings: exactly
+    with `resample`, otherwise up to rounding errors of the flows.
     """
     return _segment(model, images, lambda image: image, settings)
 
@@ -80,7 +80,7 @@ def segment_pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give each field's true and predicted label map, in the order of `pairs`.
 
-    Fields are read as the network needs them; only their true maps wait for the prediction.
+    Fields are read when the network needs them; then only their true maps are kept.
     """
     truths: deque[np.ndarray] = deque()
 
@@ -99,7 +99,7 @@ def _segment(
     read: Callable[[Item], np.ndarray],
     settings: Settings,
 ) -> Iterator[np.ndarray]:
-    """Give the label map of the image that `read` returns of each item."""
+    """Give the label map of the image that `read` returns for each item."""
     scale = scale_of(model, settings)
     if settings.resample:
         for item in items:
@@ -108,7 +108,8 @@ def _segment(
 
     def tiles_of(item: Item) -> tuple[Tiles, tuple[int, int]]:
         image = _large_enough(read(item), scale)
-        return _tiles_of(image, scale, settings), image.shape[:2]
+        height, width = image.shape[:2]
+        return _tiles_of(image, scale, settings), (height, width)
 
     def traced(field: tuple[np.ndarray, tuple[int, int]]) -> np.ndarray:
         return trace(*field, settings, model.device)
@@ -137,13 +138,13 @@ def _large_enough(image: np.ndarray, scale: float) -> np.ndarray:
     if int(min(height, width) * scale) < 1:
         raise InputError(
             f"an image of {width} x {height} pixels vanishes when it is scaled by {scale:.3g} for "
-            "the network; give larger images, or a smaller diameter"
+            "the network; use larger images, or a smaller diameter"
         )
     return image
 
 
 def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> Tiles:
-    """Return an image's tiles as the network is to see them."""
+    """Return the tiles of an image, normalised, as input of the network."""
     shown = transforms.convert_image(
         correct(image, settings.gamma), list(settings.channels), nchan=2
     )
@@ -154,7 +155,7 @@ def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> Tiles:
 def trace(
     flows: np.ndarray, shape: tuple[int, int], settings: Settings, device: torch.device
 ) -> np.ndarray:
-    """Follow flows to cells, and enlarge their labels.
+    """Follow the flows of pixels to the centres of cells, and enlarge the label map.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def trace(
 
     Returns
     -------
-    (height, width) uint16, numbered 1 to n
+    label map (height, width) uint16, numbered 1 to n
     """
     found = dynamics.resize_and_compute_masks(
         flows[:2],
@@ -179,7 +180,7 @@ def trace(
 
 
 class Network:
-    """The network of a model, in the precision and the batches that suit its device."""
+    """The network of a model, with the precision and the batch size for its device."""
 
     def __init__(self, model: CellposeModel, settings: Settings):
         self.device = model.device
@@ -188,14 +189,15 @@ class Network:
         self.dtype = REDUCED.get(precision)
         self.net = model.net.eval()
         if self.device.type == "cpu":
-            # Cellpose's mkldnn would convert the weights in place, for 32 bits only.
+            # Cellpose's mkldnn would convert the weights in place, and works in 32 bits only.
             self.net.mkldnn = False
             self.net.to(memory_format=torch.channels_last)
-        self.batch_size = settings.batch_size or TILES.get(self.device.type, TILES_OF_A_GPU)
+        default = TILES_AT_ONCE.get(self.device.type, TILES_ON_GPU)
+        self.batch_size = settings.batch_size or default
 
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        """Return flows and cell probability, (n, 3, h, w) float32, of tiles, (n, C, h, w)."""
+        """Return flows and cell probability, (n, 3, h, w) float32, for tiles, (n, C, h, w)."""
         shown = torch.from_numpy(tiles).to(self.device, memory_format=torch.channels_last)
         with (
             tensor_float_32(self.tf32),
@@ -206,20 +208,20 @@ class Network:
 
 @dataclass
 class _Field:
-    """A field on its way through the network."""
+    """A field while the network computes its tiles."""
 
     tiles: Tiles
     shape: tuple[int, int]
-    outputs: np.ndarray  # (n, 3, h, w) float32, of the tiles
-    left: int  # tiles that have not been seen
+    outputs: np.ndarray  # (n, 3, h, w) float32, for the tiles
+    left: int  # number of tiles that are not computed yet
 
 
 def _flows(
-    network: "Network", fields: Iterable[tuple[Tiles, tuple[int, int]]]
+    network: Network, fields: Iterable[tuple[Tiles, tuple[int, int]]]
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Give each field's flows and cell probability, and its shape.
+    """Give the flows and cell probability of each field, (3, h, w) float32, and its shape.
 
-    Tiles of neighbouring fields are in one batch, if they are of one size.
+    Tiles of consecutive fields share a batch if they have the same size.
     """
     entered: deque[_Field] = deque()
     waiting: deque[tuple[_Field, int]] = deque()

@@ -1,12 +1,14 @@
-"""Settings: how a model finds cells in images."""
+"""Settings of segmentation, apart from PyTorch, which takes seconds to import."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellular.base.params import Precision
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model finds cells; `cellular.evaluating.params` says what each setting does."""
+    """How a model finds cells; `cellular.evaluating.params` describes each setting."""
 
     channels: Sequence[int] = (0, 0)
     gamma: float = 1.0
@@ -16,4 +18,4 @@ class Settings:
     cellprob_threshold: float = 0.0
     augment: bool = False
     batch_size: int | None = None
-    precision: str = "auto"
+    precision: Precision = "auto"

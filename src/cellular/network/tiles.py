@@ -1,7 +1,7 @@
-"""Tiles: a field cut into the squares that the network sees, and joined again.
+"""Tiles: the squares that a field is cut into for the network, and joined from again.
 
-`cellpose.core.run_net` cuts, computes and joins one image; here the steps stand apart, so that the
-tiles of several fields share a batch. Cutting, weighting and joining are Cellpose's own functions.
+`cellpose.core.run_net` cuts, computes and joins one image. Here the steps are separate, so that
+tiles of several fields can share a batch. Cellpose's own functions cut, weight and join the tiles.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from cellpose import transforms
 
-SIDE = 224  # pixels of a tile, Cellpose's
-OVERLAP = 0.1  # of a tile with its neighbour, without augmentation; with it, a half
+SIDE = 224  # pixels of a tile, as in Cellpose
+OVERLAP = 0.1  # part of a tile that its neighbour covers too; with augmentation it is a half
 
 
 @dataclass(frozen=True)
@@ -18,17 +18,17 @@ class Tiles:
     """The tiles of one field."""
 
     tiles: np.ndarray  # (n, C, h, w) float32
-    tops: list  # of Cellpose's make_tiles: where each tile lies
-    lefts: list
-    padded: tuple[int, int]  # height and width of the image that was cut
+    tops: list  # rows of each tile, as Cellpose's make_tiles returns them
+    lefts: list  # columns of each tile
+    padded: tuple[int, int]  # height and width of the padded field
     place: tuple[slice, slice]  # of the field in it
-    grid: tuple[int, int] | None  # rows and columns, if the tiles are mirrored in turn
+    grid: tuple[int, int] | None  # rows and columns of tiles, if they are mirrored in turn
 
 
 def cut(image: np.ndarray, scale: float, augment: bool) -> Tiles:
     """Scale an image, (H, W, C) float32, and cut it into tiles.
 
-    With `augment` they overlap by half and are mirrored in turn.
+    With `augment` tiles overlap by half and are mirrored in turn.
     """
     if scale != 1:
         image = transforms.resize_image(image, rsz=[scale, scale])
@@ -50,7 +50,7 @@ def cut(image: np.ndarray, scale: float, augment: bool) -> Tiles:
 
 
 def join(cut_up: Tiles, outputs: np.ndarray) -> np.ndarray:
-    """Join the network's outputs for the tiles, (n, 3, h, w): (3, height, width) of the field."""
+    """Join the outputs for the tiles, (n, 3, h, w), to those of the field, (3, height, width)."""
     if cut_up.grid is not None:
         mirrored = outputs.reshape(*cut_up.grid, *outputs.shape[1:])
         outputs = transforms.unaugment_tiles(mirrored).reshape(outputs.shape)

@@ -1,7 +1,7 @@
 """Weights: state dicts of Cellpose's network (CPnet), checked before anything uses them.
 
-Cellpose itself loads with `strict=False` and turns a path that does not exist into a download of
-cyto3. Here a file either is a whole CPnet state dict or it is refused by name.
+Cellpose itself loads with `strict=False`, and downloads cyto3 if the file does not exist. Here a
+file is a whole CPnet state dict, or an error names it and what is wrong with it.
 """
 
 import io
@@ -18,7 +18,7 @@ from cellular.base.errors import InputError
 from cellular.base.files import whole
 from cellular.base.params import NETWORK_DIAMETER
 
-LAYERS = [2, 32, 64, 128, 256]  # channels in, then the four levels of the U-Net
+LAYERS = [2, 32, 64, 128, 256]  # channels of the input, then of the four levels of the U-Net
 OUTPUTS = 3  # flow in y, flow in x, cell probability
 DIAMETERS = ("diam_mean", "diam_labels")
 
@@ -28,7 +28,7 @@ State = dict[str, torch.Tensor]
 def new_network(diameter: float = NETWORK_DIAMETER) -> CPnet:
     """Return a CPnet with random weights, for cells of `diameter` pixels.
 
-    MKL-DNN's own tensor layout is off: it has no gradients.
+    The tensor layout of MKL-DNN is off, since it has no gradients.
     """
     return CPnet(LAYERS.copy(), OUTPUTS, sz=3, mkldnn=False, max_pool=True, diam_mean=diameter)
 
@@ -46,25 +46,25 @@ def unpickle(content: bytes, name: object) -> State:
     Raises
     ------
     InputError
-        If the content is no such file, is cut short, or holds anything but named tensors.
+        If the content is not a weights file, is cut short, or holds anything but named tensors.
     """
-    remedy = "give a file that Cellpose saved"
+    remedy = "use a file that Cellpose saved"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickles that PyTorch did not write
+            warnings.simplefilter("ignore", UserWarning)  # about pickles not written by PyTorch
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{name}: no weights: something else than tensors is in it, which is not run; {remedy}"
+            f"{name}: not weights: something in it is no tensor, and is not run; {remedy}"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise InputError(f"{name}: no weights, or cut short ({reason}); {remedy}") from None
+        raise InputError(f"{name}: not weights, or cut short ({reason}); {remedy}") from None
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
         raise InputError(
-            f"{name}: no state dict (named tensors), but {type(state).__name__}; {remedy}"
+            f"{name}: expected a state dict (named tensors), found {type(state).__name__}; {remedy}"
         )
     return dict(state)
 
@@ -91,7 +91,7 @@ def check(state: State, name: object) -> State:
     Raises
     ------
     InputError
-        Naming the first tensors that are missing, unknown, of another shape, or not finite.
+        It names the first tensors that are missing, unknown, of another shape, or not finite.
     """
     expected = {key: tuple(value.shape) for key, value in new_network().state_dict().items()}
     faults = [f"{key} is missing" for key in expected if key not in state]
@@ -105,14 +105,14 @@ def check(state: State, name: object) -> State:
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise InputError(
-            f"{name}: not the weights of Cellpose's network: {'; '.join(faults[:3])}{more}; "
-            "weights of Cellpose 1 to 3 with two channels fit"
+            f"{name}: not the weights of Cellpose's network: {'; '.join(faults[:3])}{more}; use "
+            "weights of Cellpose 1 to 3 with two channels"
         )
     return state
 
 
 def with_diameters(state: State, diameter: float) -> State:
-    """Return `state` with the diameters that older files do not have."""
+    """Return `state` with the diameters, in pixels, that older files lack."""
     return {key: torch.tensor([diameter]) for key in DIAMETERS} | state
 
 
@@ -125,18 +125,18 @@ def load(path: Path, diameter: float = NETWORK_DIAMETER) -> State:
 
 
 def save(state: State, path: Path) -> None:
-    """Write a state dict as Cellpose does. The same tensors are the same bytes."""
-    # Through memory: given a path, PyTorch writes the file's name into the file, and of a full disk
-    # it says nothing that a user could understand.
+    """Write a state dict as Cellpose does. The same tensors always give the same bytes."""
+    # In memory first: given a path, PyTorch writes the name of the file into the file, and its
+    # error for a full disk is unclear.
     content = io.BytesIO()
-    # Contiguous: how a tensor lay in memory would be saved with it.
+    # Contiguous, since the layout of a tensor in memory would be saved too.
     torch.save({key: value.detach().cpu().contiguous() for key, value in state.items()}, content)
     with whole(path) as staging:
         staging.write_bytes(content.getbuffer())
 
 
 def network(state: State) -> CPnet:
-    """Return Cellpose's network with these weights."""
+    """Return a CPnet with these weights."""
     net = new_network()
     net.load_state_dict(state)
     return net

@@ -1,1 +1,1 @@
-"""Two models side by side."""
+"""Two models side by side: tables, figures, and one page with all results."""

@@ -1,4 +1,4 @@
-"""Comparison: two models on the same fields, and how sure one can be of the difference."""
+"""Comparison: two models on the same fields, and how certain their difference is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def sure(self) -> bool:
-        """Tell whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference excludes 0."""
         low, high = self.difference.interval or (0, 0)
         return low > 0 or high < 0
 

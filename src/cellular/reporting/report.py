@@ -236,7 +236,7 @@ def _kinds(first: dict, second: dict) -> list[Kind]:
 
 
 def _drawn(folder: Path, split: str) -> list[Path]:
-    """Return the pictures of a split: its fields, the worst first, then the sheet of cells."""
+    """Return the pictures of a split: its fields, the worst first, then its worst cells."""
     images = folder / "images"
     check_there(images)
     table = read_table(files_of(folder, split)["fields"], {"field": "string"})
@@ -249,7 +249,7 @@ def _drawn(folder: Path, split: str) -> list[Path]:
 
 
 def _pictures(folders: Sequence[Path], models: Sequence[str], split: str) -> list[Picture]:
-    """Return the pictures of both models side by side; the worst fields of each may differ."""
+    """Return the pictures of both models in turn; their worst fields may differ."""
     drawn = [_drawn(folder, split) for folder in folders]
     shown = []
     for paths in zip_longest(*drawn):

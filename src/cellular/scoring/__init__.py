@@ -1,1 +1,1 @@
-"""From matched cells to scores, intervals and result files. Nothing here needs PyTorch."""
+"""Scores of matched cells, their intervals, and result files. Nothing here needs PyTorch."""

@@ -1,8 +1,8 @@
-"""Bootstrap: how far scores could have come out otherwise, had other fields or cells been imaged.
+"""Bootstrap: how much scores would vary if other fields, or other cells, had been imaged.
 
 Percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
-Fields are resampled; where there is only one field, its true cells are, each with the predicted
-cells around it, which says nothing of other fields. Two models are scored on the same resample.
+Fields are resampled. If there is only one, its true cells are resampled, each with the predicted
+cells around it; this says nothing about other fields. Two models are scored on the same resamples.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Samples = dict[Place, np.ndarray]  # of each score, (resamples,) float64
 
 
 def unit_of(results: Sequence[FieldResult]) -> str:
-    """Return what is resampled of these fields: fields, or of a single one its cells."""
+    """Return what is resampled: fields, or the cells of a single field."""
     return BY_FIELD if len(results) > 1 else BY_CELL
 
 
@@ -28,7 +28,7 @@ def resamples(results: Sequence[FieldResult], seed: int, size: int = RESAMPLES) 
 
     Returns
     -------
-    by score (size,) float64, NaN where a resample leaves it undefined; empty if the one field has
+    by score (size,) float64, NaN where it is undefined on a resample; empty if the only field has
     no true cell to resample
     """
     if unit_of(results) == BY_FIELD:
@@ -44,17 +44,17 @@ def paired_resamples(
 ) -> Samples:
     """Return the second model's scores minus the first's, both on the same resamples.
 
-    Of several fields, a score's difference is the mean over those in which both models have it.
+    With several fields, the difference is the mean over those in which both models have the score.
 
     Parameters
     ----------
     first, second : the results of each on the same fields, in the same order
     """
     if [item.field for item in first] != [item.field for item in second]:
-        raise ValueError("two models are compared on the same fields only")
+        raise ValueError("two models can be compared on the same fields only")
     if unit_of(first) == BY_FIELD:
         return _of_fields(_differences(first, second), len(first), seed, size)
-    # The true cells are the same, so the same draws, which the seed decides, pair them.
+    # Both have the same true cells, so the same seed draws the same cells for both.
     before, after = (resamples(results, seed, size) for results in (first, second))
     return {place: after[place] - before[place] for place in before.keys() & after.keys()}
 
@@ -62,7 +62,7 @@ def paired_resamples(
 def _differences(
     first: Sequence[FieldResult], second: Sequence[FieldResult]
 ) -> dict[Place, np.ndarray]:
-    """Return by score the second model's minus the first's in each field: (fields,) float64."""
+    """Return by score the second model's minus the first's, in each field: (fields,) float64."""
     before, after = table_of_scores(first), table_of_scores(second)
     return {place: after[place] - before[place] for place in before}
 
@@ -86,7 +86,7 @@ def _weighted_mean(times: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def interval(samples: np.ndarray) -> tuple[float, float] | None:
-    """Return the two ends of the 95 % interval, or None if the score is never defined."""
+    """Return the ends of the 95 % interval, or None if the score is undefined on all resamples."""
     defined = samples[~np.isnan(samples)]
     if not defined.size:
         return None

@@ -1,4 +1,4 @@
-"""Boundaries: the outlines of cells, and how far predicted ones lie from true ones."""
+"""Boundaries: the outlines of cells, and how far predicted outlines are from true ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Two views of a map in which each pixel meets the one above it, and the one on its left.
+# Pairs of views of a map that pair each pixel with the one above it, and with the one on its left.
 NEIGHBOURS = (
     ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
     ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
@@ -15,7 +15,7 @@ NEIGHBOURS = (
 
 @dataclass(frozen=True)
 class OutlineHits:
-    """Outline pixels of each cell, and how many of them lie near the other map's outlines."""
+    """Outline pixels of each cell, and how many of them are near outlines of the other map."""
 
     pixels: np.ndarray  # (n,) int64
     near: np.ndarray  # (tolerances, n) int64
@@ -24,8 +24,8 @@ class OutlineHits:
 def outlines(labels: np.ndarray) -> np.ndarray:
     """Return the inner outlines of a label map: (H, W) bool.
 
-    Pixels of a cell with another label, or background, above, below, left or right of them. The
-    frame of the image is no outline.
+    These are the pixels of cells that have another label, or background, above, below, left or
+    right of them. The frame of the image is no outline.
     """
     edge = np.zeros(labels.shape, bool)
     for first, second in NEIGHBOURS:
@@ -39,7 +39,7 @@ def outlines(labels: np.ndarray) -> np.ndarray:
 def contact(labels: np.ndarray) -> np.ndarray:
     """Return the part of each cell's outline that touches another cell: (n,) float64, 0 to 1.
 
-    Of a cell without an outline (it fills the frame), 0.
+    It is 0 for a cell without an outline, which fills the whole image.
     """
     count = int(labels.max(initial=0)) + 1
     touching = np.zeros(labels.shape, bool)
@@ -59,16 +59,22 @@ def outline_hits(
     tolerances: Sequence[float],
     excluded: np.ndarray | None = None,
 ) -> tuple[OutlineHits, OutlineHits]:
-    """Count, for true and for predicted cells, the outline pixels that the other map confirms.
+    """Count the outline pixels of true and of predicted cells that are near the other map's.
 
-    A pixel is confirmed if an outline pixel of the other map is at most `tolerance` pixels away.
-    Over a field, the confirmed part of the predicted outlines is the boundary precision, that of
-    the true ones the recall (Csurka et al., BMVC 2013, doi 10.5244/C.27.32; Martin et al., TPAMI
-    26:530, 2004). Predicted outlines on excluded pixels do not count.
+    A pixel is near if an outline pixel of the other map is at most `tolerance` pixels away. In a
+    field, the part of the predicted outlines that is near true ones is the boundary precision; the
+    part of the true outlines that is near predicted ones is the boundary recall (Csurka et al.,
+    BMVC 2013, doi 10.5244/C.27.32; Martin et al., TPAMI 26:530, 2004).
+
+    Parameters
+    ----------
+    truth, predicted : (H, W) label maps
+    tolerances : in pixels
+    excluded : (H, W) bool, where predicted outlines do not count
 
     Returns
     -------
-    of the true, and of the predicted cells
+    the hits of the true cells, and those of the predicted cells
     """
     edges = outlines(truth), outlines(predicted)
     if excluded is not None:
@@ -76,18 +82,18 @@ def outline_hits(
     hits = []
     for labels, own, other in ((truth, *edges), (predicted, *reversed(edges))):
         count = int(labels.max(initial=0)) + 1
-        of = labels[own]
+        cells = labels[own]
         if other.any():
             apart = cv2.distanceTransform(
                 (~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
             )
             distances = apart[own]
         else:
-            distances = np.full(of.size, np.inf, np.float32)
+            distances = np.full(cells.size, np.inf, np.float32)
         # Distances are square roots of whole numbers, rounded to float32.
         near = [
-            np.bincount(of[distances <= np.float32(tolerance)], minlength=count)[1:]
+            np.bincount(cells[distances <= np.float32(tolerance)], minlength=count)[1:]
             for tolerance in tolerances
         ]
-        hits.append(OutlineHits(np.bincount(of, minlength=count)[1:], np.array(near)))
+        hits.append(OutlineHits(np.bincount(cells, minlength=count)[1:], np.array(near)))
     return hits[0], hits[1]

@@ -1,4 +1,4 @@
-"""Groups: the scores by what a biologist asks for, such as class, well, time point and size."""
+"""Groups: scores of the cells of a class, well, time point, size and so on."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,28 @@ from cellular.imaging.matching import FOUND
 from cellular.scoring.scores import AT, FieldResult, quantities, scores_of
 
 SIZES = ("smallest", "small", "large", "largest")  # quarters of the true cells, by diameter
-# Kinds of groups that predicted cells without a partner belong to as well: of these, precision and
-# F1 are known. A predicted cell alone has no class, and nobody knows how crowded it would be.
+# Kinds of groups with precision and F1: predicted cells without a partner belong to them as well.
+# Such cells have no class, and how crowded they would be is unknown.
 OF_BOTH = ("well", "timepoint", "size", "border")
 
 
 def size_limits(results: Sequence[FieldResult]) -> list[float]:
-    """Return the diameters between the quarters of true cells, in pixels; empty without cells."""
+    """Return the three quartiles of the true cells' diameters, in pixels; empty without cells."""
     diameters = pd.concat([result.cells["diameter"] for result in results]).dropna()
     return np.quantile(diameters, (0.25, 0.5, 0.75)).tolist() if len(diameters) else []
 
 
 def groups(results: Sequence[FieldResult]) -> dict[str, dict[str, dict]]:
-    """Return the scores of each group of cells, over all fields together.
+    """Return the scores of each group of cells, of all fields together.
 
-    A true cell's size is its own diameter; that of a predicted cell without a partner is the
-    predicted one.
+    The size of a cell is its diameter; a predicted cell without a partner has the predicted one.
 
     Returns
     -------
     dict
         By kind (class, well, timepoint, size, crowding, border) and group: the number of `cells`,
-        those `found`, `recall`, `mean_iou`, and where predicted cells have that kind as well,
-        `precision` and `f1`. Kinds that are not known are left out.
+        how many are `found`, `recall` and `mean_iou`; for the kinds in `OF_BOTH` also `precision`
+        and `f1`. Kinds that are unknown for all cells are left out.
     """
     cells = pd.concat([result.cells for result in results], ignore_index=True)
     sums = quantities(cells)
@@ -49,14 +48,12 @@ def groups(results: Sequence[FieldResult]) -> dict[str, dict[str, dict]]:
 
 
 def _kinds(cells: pd.DataFrame, limits: list[float]) -> dict[str, pd.Series]:
-    """Return the group of each row, by kind; missing where a row has none."""
+    """Return the group of each row by kind; it is missing where a row has none."""
     kinds = {name: cells[name] for name in ("class", "well", "timepoint")}
     if limits:
         diameter = cells["diameter"].fillna(cells["predicted_diameter"])
-        quarter = np.searchsorted(limits, diameter)
-        kinds["size"] = pd.Series(
-            pd.Categorical.from_codes(quarter, SIZES, ordered=True), cells.index
-        )
+        quarter = np.array(SIZES)[np.searchsorted(limits, diameter)]
+        kinds["size"] = pd.Series(pd.Categorical(quarter, SIZES, ordered=True), cells.index)
     kinds["crowding"] = cells["crowded"].map({True: "crowded", False: "alone"}).astype("string")
     kinds["border"] = cells["border"].map({True: "touching", False: "inside"}).astype("string")
     return kinds

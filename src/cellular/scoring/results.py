@@ -1,14 +1,15 @@
-"""Results: the scores of a model on the fields of a split, as files that others read again.
+"""Results: files with the scores of a model on the fields of a split.
 
-<split>_eval.json     all scores of the split: metrics for DVC
-<split>_fields.csv    one row a field, with its scores
-<split>_cells.csv     one row a cell, with what became of it (cellular.scoring.cells.COLUMNS)
+<split>_eval.json     all scores of the split
+<split>_fields.csv    a row for each field, with its scores
+<split>_cells.csv     a row for each cell, with its outcome (cellular.scoring.cells.COLUMNS)
 curves/<split>_*.csv  what is plotted: AP against IoU, F1 by size, diameters
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 from cellular.base.errors import InputError
 from cellular.base.files import whole, write_json
 from cellular.imaging.fields import origin
+from cellular.imaging.matching import FOUND
 from cellular.scoring.bootstrap import Samples, interval, resamples, unit_of
 from cellular.scoring.cells import COLUMNS
 from cellular.scoring.groups import SIZES, groups, size_limits
@@ -29,7 +31,7 @@ from cellular.scoring.scores import (
     table_of_scores,
 )
 
-# Scores with an interval: those that one would report.
+# The scores that one would report. They get an interval, and a name in tables.
 REPORTED: dict[Place, str] = {
     ("objects", "average_precision", "0.5"): "AP@0.5",
     ("objects", "average_precision", "0.75"): "AP@0.75",
@@ -54,7 +56,7 @@ REPORTED: dict[Place, str] = {
 
 
 def files_of(folder: Path, split: str) -> dict[str, Path]:
-    """Return where the results of a split lie, by what they are."""
+    """Return the paths of all result files of a split."""
     return {
         "scores": folder / f"{split}_eval.json",
         "fields": folder / f"{split}_fields.csv",
@@ -68,11 +70,11 @@ def files_of(folder: Path, split: str) -> dict[str, Path]:
 def write_results(
     folder: Path, split: str, results: Sequence[FieldResult], seed: int
 ) -> dict[str, dict]:
-    """Write all files of a split, and return what is in `<split>_eval.json`.
+    """Write all result files of a split, and return the content of `<split>_eval.json`.
 
-    That is `cellular.scoring.scores.summarise`, the scores of `groups` of cells, and the 95 %
-    intervals of the scores in `REPORTED`, `interval_by_field` or `interval_by_cell` by what was
-    resampled.
+    It has the scores of `cellular.scoring.scores.summarise`, those of `groups` of cells, and the
+    95 % intervals of the scores in `REPORTED`: `interval_by_field` or `interval_by_cell`, depending
+    on what was resampled. `seed` decides the resamples.
     """
     samples = resamples(results, seed)
     by_group = groups(results)
@@ -86,7 +88,7 @@ def write_results(
     _write_table(paths["cells"], cells)
     _write_table(paths["ap"], _precision_by_iou(summary, samples))
     _write_table(paths["sizes"], _by_size(by_group.get("size", {}), size_limits(results)))
-    found = cells[cells["outcome"] == "found"]
+    found = cells[cells["outcome"] == FOUND]
     _write_table(paths["diameters"], found[["field", "label", "diameter", "predicted_diameter"]])
     write_json(paths["scores"], summary)
     return summary
@@ -98,7 +100,7 @@ def read_scores(folder: Path, splits: Sequence[str]) -> dict[str, dict]:
 
 
 def read_results(folder: Path, split: str) -> list[FieldResult]:
-    """Read the results of a split; `InputError` tells which file is missing or not ours."""
+    """Read the results of a split again; `InputError` if a file is missing or has other columns."""
     paths = files_of(Path(folder), split)
     tables = {}
     for name, kinds in (("fields", {"field": "string", "pixels": "int64"}), ("cells", COLUMNS)):
@@ -108,38 +110,38 @@ def read_results(folder: Path, split: str) -> list[FieldResult]:
         except (KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: no table as src/eval.py writes it ({reason}); evaluate anew"
+                f"{path}: not a table that src/eval.py wrote ({reason}); evaluate again"
             ) from None
     cells = dict(list(tables["cells"].groupby("field", sort=False)))
     none = tables["cells"].iloc[:0]
     return [
-        FieldResult(row.field, cells.get(row.field, none).reset_index(drop=True), row.pixels)
-        for row in tables["fields"].itertuples()
+        FieldResult(field, cells.get(field, none).reset_index(drop=True), pixels)
+        for field, pixels in tables["fields"].to_numpy().tolist()
     ]
 
 
 def check_there(path: Path) -> None:
     """Raise `InputError` if a file or folder of results is missing."""
     if not path.exists():
-        raise InputError(f"{path}: not there; run the pipeline with `make repro` first")
+        raise InputError(f"{path} does not exist; run the pipeline first, with `make repro`")
 
 
-def read_table(path: Path, kinds: dict[str, str] | None = None) -> pd.DataFrame:
-    """Read a CSV; only what is empty is missing: a field, or a class, may be called NA.
+def read_table(path: Path, kinds: Mapping[Any, str] | None = None) -> pd.DataFrame:
+    """Read a CSV file; `InputError` if there is none.
 
-    Raises `InputError` if there is no such file.
+    Only empty cells of the table are missing values, since a field or a class may be called NA.
     """
     check_there(path)
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
 def read_json(path: Path) -> dict:
-    """Read a file of metrics; `InputError` if it is missing or no JSON."""
+    """Read a JSON file of metrics; `InputError` if it is missing or not valid."""
     check_there(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: no valid JSON ({error}); run its stage anew") from None
+        raise InputError(f"{path}: not valid JSON ({error}); run its stage again") from None
 
 
 def _intervals(samples: Samples) -> dict:
@@ -152,10 +154,12 @@ def _intervals(samples: Samples) -> dict:
 def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
     scores = {".".join(place): values for place, values in table_of_scores(results).items()}
     rows = [
-        {"field": result.field, "timepoint": None, "well": None}
-        | origin(result.field)
-        | {"pixels": result.pixels}
-        | counts_of([result])
+        {
+            "field": result.field,
+            **{"timepoint": None, "well": None, **origin(result.field)},
+            "pixels": result.pixels,
+            **counts_of([result]),
+        }
         for result in results
     ]
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(scores)], axis=1)
@@ -185,6 +189,6 @@ def _by_size(by_size: dict[str, dict], limits: Sequence[float]) -> pd.DataFrame:
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    # Eight digits tell an IoU of half from all others in fields of up to 50 million pixels.
+    # With eight digits an IoU just below 0.5 stays below it, in fields of up to 50 million pixels.
     with whole(path) as staging:
         table.to_csv(staging, index=False, float_format="%.8g", lineterminator="\n")

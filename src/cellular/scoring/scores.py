@@ -1,8 +1,8 @@
-"""Scores: what the rows of a field's cells say of a model, as the paper and others define it.
+"""Scores of fields from the rows of their cells, as the paper and others define them.
 
 Every score is a function of sums over cells (`quantities`), so that any group of cells, any split
-and any resampling is scored in the same way. What is not defined, 0 / 0, is NaN here and left out
-of files and means; of pixel scores it is 0, as the paper's scikit-learn has it.
+and any resample is scored in the same way. A score that is undefined (0 / 0) is NaN here, and is
+left out of files and means; but an undefined pixel score is 0, as in the paper's scikit-learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,33 +38,33 @@ QUANTITIES = (
 AT = {name: number for number, name in enumerate(QUANTITIES)}
 COUNTS = tuple(dict.fromkeys((*TRUE_OUTCOMES, *PREDICTED_OUTCOMES)))
 
-Place = tuple[str, ...]  # where a score stands in <split>_eval.json: ("objects", "f1")
+Place = tuple[str, ...]  # the keys that lead to a score in <split>_eval.json: ("objects", "f1")
 
 
 @dataclass(frozen=True)
 class FieldResult:
-    """What is known of one field: its cells, one row each, and how many of its pixels count."""
+    """The result of one field: a row for each of its cells, and how many of its pixels count."""
 
     field: str
-    cells: pd.DataFrame  # columns of cellular.scoring.cells.COLUMNS
+    cells: pd.DataFrame  # with cellular.scoring.cells.COLUMNS
     pixels: int
 
     @property
     def background(self) -> int:
-        """Pixels of background that are not predicted as cells."""
+        """The number of background pixels that are not predicted as cells."""
         totals = self.cells[["area", "false_positive_pixels"]].sum()
         ignored = self.cells.loc[self.cells["outcome"] == IGNORED, "false_positive_pixels"].sum()
         return int(self.pixels - totals["area"] - totals["false_positive_pixels"] + ignored)
 
     def units(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sums of each true cell, and those that belong to none.
+        """Return the sums for each true cell, and the sums of what belongs to no true cell.
 
         A predicted cell without a partner is counted with the true cell that it overlaps most, or
         is nearest to, so that resampling true cells resamples the false positives around them.
 
         Returns
         -------
-        (n, len(QUANTITIES)) float64 in the order of the labels; (len(QUANTITIES),)
+        (n, len(QUANTITIES)) float64 in the order of the labels, and (len(QUANTITIES),) float64
         """
         rows = quantities(self.cells)
         unit = self.cells["unit"].fillna(0).to_numpy(np.int64)
@@ -107,20 +107,21 @@ def quantities(cells: pd.DataFrame) -> np.ndarray:
 def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
     """Return all scores of sums, (..., len(QUANTITIES)): arrays of shape (...), NaN if undefined.
 
-    - background, cell: precision, recall, F1 and Jaccard of pixels, as scikit-learn gives them of
-      the flattened masks; average: the mean of the two.
-    - objects.average_precision: TP / (TP + FP + FN) at IoU thresholds; mean: over all of them
-      (Cellpose, `average_precision`; the Data Science Bowl 2018).
-    - objects.precision, recall, f1: of found cells, at IoU 0.5.
+    - background, cell: precision, recall, F1 and Jaccard of pixels, as scikit-learn computes them
+      for the flattened masks; average: the mean of background and cell.
+    - objects.average_precision: TP / (TP + FP + FN) at each IoU threshold, and the mean over the
+      thresholds (Cellpose, `average_precision`; the Data Science Bowl 2018).
+    - objects.precision, recall, f1: of cells, at IoU 0.5.
     - objects.mean_iou: of found cells. Panoptic quality is f1 (its recognition quality) times
       mean_iou (its segmentation quality): Kirillov et al., CVPR 2019.
-    - objects.aggregated_jaccard: pixels that matched cells share / pixels that any cell has, as
-      `cellpose.metrics.aggregated_jaccard_index`; the pairs are those of our one matching, where
-      Kumar et al. (IEEE TMI 36:1550, 2017) choose greedily.
+    - objects.aggregated_jaccard: pixels that matched cells share / pixels in any cell, as
+      `cellpose.metrics.aggregated_jaccard_index`. It uses the one matching of all scores, whereas
+      Kumar et al. (IEEE TMI 36:1550, 2017) match greedily.
     - objects.boundary_f1: of outlines, see `cellular.scoring.boundaries.outline_hits`.
-    - count_error: predicted minus true cells, also relative to the true ones.
-    - diameter_error: predicted minus true diameter, mean over found cells; its absolute value; and
-      relative to the true one.
+    - count_error: number of predicted minus number of true cells, and the same relative to the
+      true cells.
+    - diameter_error: predicted minus true diameter, as a mean over found cells; the mean of its
+      absolute value; and the mean of the error relative to the true diameter.
     """
     at = {name: totals[..., number] for name, number in AT.items()}
     scores: dict[Place, np.ndarray] = {}
@@ -150,7 +151,7 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
         near, confirmed = at[f"predicted_outline_near_{name}"], at[f"outline_near_{name}"]
         precision = _ratio(near, at["predicted_outline"])
         recall = _ratio(confirmed, at["outline"])
-        # Where one map has no cell, nothing of the other's outlines is right.
+        # If only one map has cells, nothing of their outlines is right.
         one_sided = (at["outline"] > 0) != (at["predicted_outline"] > 0)
         harmonic = _ratio(2 * precision * recall, precision + recall)
         nothing = one_sided | (precision + recall == 0)
@@ -162,7 +163,7 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
     return scores
 
 
-def _from_counts(tp, fp, fn) -> dict[str, np.ndarray]:
+def _from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "precision": _ratio(tp, tp + fp, undefined=0.0),
         "recall": _ratio(tp, tp + fn, undefined=0.0),
@@ -171,7 +172,7 @@ def _from_counts(tp, fp, fn) -> dict[str, np.ndarray]:
     }
 
 
-def _ratio(part, whole, undefined: float = np.nan) -> np.ndarray:
+def _ratio(part: np.ndarray, whole: np.ndarray, undefined: float = np.nan) -> np.ndarray:
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, undefined), where=whole != 0)
 
@@ -188,18 +189,18 @@ def counts_of(results: Sequence[FieldResult]) -> dict[str, int]:
 
 
 def table_of_scores(results: Sequence[FieldResult]) -> dict[Place, np.ndarray]:
-    """Return each score of each field: arrays of shape (fields,), NaN where undefined."""
+    """Return each score for each field: arrays of shape (fields,), NaN where undefined."""
     return scores_of(np.stack([result.totals() for result in results]))
 
 
 def summarise(results: Sequence[FieldResult]) -> dict:
-    """Return the scores of a split: their mean over its fields, and the sums of the counts.
+    """Return the scores of a split: their means over its fields, and the sums of the counts.
 
     Returns
     -------
     dict
-        Nested by the places of `scores_of`, without what no field has; `counts` as `counts_of`;
-        and the number of `fields`.
+        The scores of `scores_of`, nested by their places, without those that are undefined in all
+        fields; `counts`, from `counts_of`; and the number of `fields`.
     """
     means = {
         place: float(np.nanmean(values))

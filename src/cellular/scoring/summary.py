@@ -1,12 +1,12 @@
-"""The summary of a run: the numbers by which DVC compares one run with another.
+"""The summary of a run: the few numbers by which DVC compares one run with another.
 
-All other scores are in `<split>_eval.json`, several hundred for each model and split.
+All scores, several hundred for each model and split, are in `<split>_eval.json`.
 """
 
 from cellular.base.params import flat
 from cellular.scoring.scores import Place, nested
 
-DIGITS = 4  # one cell more or less changes a score in the third digit
+DIGITS = 4  # decimals; one more cell found changes the third decimal of a score
 NUMBERS: dict[str, Place] = {
     "ap50": ("objects", "average_precision", "0.5"),
     "ap75": ("objects", "average_precision", "0.75"),
@@ -19,10 +19,13 @@ NUMBERS: dict[str, Place] = {
 }
 # Where each number of the summary comes from: model, split, and place in <split>_eval.json.
 SOURCES: dict[Place, Place] = {
-    (split, name): ("finetuned", split, *place)
-    for split in ("test", "valid")
-    for name, place in NUMBERS.items()
-} | {("pretrained", "ap50"): ("pretrained", "test", *NUMBERS["ap50"])}
+    **{
+        (split, name): ("finetuned", split, *place)
+        for split in ("test", "valid")
+        for name, place in NUMBERS.items()
+    },
+    ("pretrained", "ap50"): ("pretrained", "test", *NUMBERS["ap50"]),
+}
 
 
 def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None = None) -> dict:
@@ -37,8 +40,8 @@ def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None
     -------
     dict
         `NUMBERS` of the fine-tuned model by split, `pretrained.ap50` of the test split, and
-        `best_valid_loss`, each rounded to four decimals. What is not given or not defined is left
-        out.
+        `best_valid_loss`, each rounded to four decimals, without numbers that are not given or
+        undefined.
     """
     known = dict(flat(scores))
     names = {place: ".".join(source) for place, source in SOURCES.items()}

@@ -18,7 +18,7 @@ from cellular.imaging.trainingset import TrainingField
 from cellular.training.params import TrainParams
 
 SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
-AHEAD = 4  # batches that are made before they are asked for
+AHEAD = 4  # batches that are cut before they are needed
 MARGIN = 2  # pixels around the corners of a crop, for interpolation and rounding
 
 Batch = tuple[np.ndarray, np.ndarray]  # (n, channels, S, S) images; (n, 3, S, S) cell and flows
@@ -119,9 +119,9 @@ class Crops:
     def batches(
         self, seed: int, *, size: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """Give the batches of an epoch from number `start` on, made ahead by threads.
+        """Give the batches of an epoch, from number `start` on; threads cut them ahead.
 
-        Of a batch of `size` crops, process `rank` of `world` gets its own equal part.
+        Process `rank` of `world` gets an equal part of each batch of `size` crops.
         """
         plan = self.plan(seed)
         batches = [plan[first : first + size] for first in range(0, len(plan), size)][start:]
