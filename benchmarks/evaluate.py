@@ -20,6 +20,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from benchmarks import Result, program
 from benchmarks._sample import DIAMETER, fields, pretrained, raw
 from cellular.base import devices
+from cellular.base.params import Precision
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import load_pairs, read_pair
@@ -47,7 +48,7 @@ def run(small: bool = False) -> Result:
         model = CellposeModel(pretrained_model=str(weights), device=device)
         model.eval(read_pair(pairs[0])[0][:300, :300], channels=[0, 0], diameter=DIAMETER)
 
-        def ours(output: Path, precision: str = "auto") -> float:
+        def ours(output: Path, precision: Precision = "auto") -> float:
             settings = Settings(diameter=DIAMETER, precision=precision)
             start = time.perf_counter()
             summary = evaluate([test_dir], weights, output, settings, Scoring(), device=device)
