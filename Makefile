@@ -1,5 +1,5 @@
 # Two commands: `make repro` runs the whole pipeline on real cells, `make test` runs the tests.
-# Each target makes .venv when it is missing or older than requirements.txt.
+# Each target makes .venv when it is missing or older than the requirements.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -12,10 +12,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; 
 	>/dev/null 2>&1; then echo $$p; break; fi; done)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 BENCH ?=
-# A file of tests for each core, each computing on one thread: threads of two processes would wait
-# for one another.
 PIN := uv pip compile pyproject.toml --universal --python-version 3.10 --fork-strategy fewest \
 	--quiet --no-emit-index-url --no-annotate --no-header
+# A file of tests for each core, each computing on one thread: threads of two processes would wait
+# for one another.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest --numprocesses=auto --dist=loadfile
 
 $(BIN)/.installed: requirements.txt requirements-dev.txt
@@ -30,7 +30,7 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-fast bench lint format requirements clean help venv
+.PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements clean help venv
 
 venv: $(BIN)/.installed  ## make .venv
 
@@ -47,8 +47,14 @@ test: $(BIN)/.installed  ## all tests (minutes)
 test-fast: $(BIN)/.installed  ## the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-bench: $(BIN)/.installed  ## one line a benchmark; one of them: make bench BENCH=<name>
+bench: $(BIN)/.installed  ## a line for each benchmark (minutes); one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)
+
+bench-quality: $(BIN)/.installed  ## the quality of the recipe in params.yaml, thirty trainings (hours)
+	python -m benchmarks quality
+
+bench-tolerance: $(BIN)/.installed  ## how far the scores differ between machines and seeds (an hour)
+	python -m benchmarks tolerance
 
 lint: $(BIN)/.installed  ## check style, types, and that packages import from floors below only
 	ruff check .

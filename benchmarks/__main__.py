@@ -1,24 +1,29 @@
-"""Run the benchmarks whose names are given, or all."""
+"""Run the benchmarks whose names are given; without names, all but those that take hours."""
 
 import argparse
 import importlib
-import pkgutil
 import sys
-from pathlib import Path
 
-import benchmarks
+from benchmarks import HOURS, NAMES, ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-NAMES = sorted(
-    module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name[0] != "_"
-)
+sys.path.insert(0, str(ROOT / "src"))
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-parser.add_argument("names", nargs="*", metavar="name", help=f"one of: {', '.join(NAMES)}")
-names = parser.parse_args().names or NAMES
-for name in names:
+parser.add_argument(
+    "names",
+    nargs="*",
+    metavar="name",
+    help=f"one of: {', '.join(NAMES)} (hours: {', '.join(HOURS)})",
+)
+parser.add_argument(
+    "--small",
+    action="store_true",
+    help="use an input so small that the figures mean nothing, to see that everything works",
+)
+args = parser.parse_args()
+for name in args.names:
     if name not in NAMES:
         parser.error(f"no benchmark {name!r}; there are: {', '.join(NAMES)}")
-for name in names:
-    result = importlib.import_module(f"benchmarks.{name}").run()
+for name in args.names or [name for name in NAMES if name not in HOURS]:
+    result = importlib.import_module(f"benchmarks.{name}").run(args.small)
     print(result.line(name) if result else f"{name}: not run, no GPU here", flush=True)

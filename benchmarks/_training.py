@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: the sample's fields, for us and for `train_seg`."""
+"""Training on the sample's fields, by us and by `cellpose.train.train_seg`."""
 
 import logging
 import tempfile
@@ -10,9 +10,8 @@ import torch
 from cellpose.train import train_seg
 
 from benchmarks import Result, paired
+from benchmarks._sample import raw
 from cellular.base.devices import choose_precision
-from cellular.base.params import TrainParams
-from cellular.fetching.datasets import fetch_dataset
 from cellular.fetching.pretrained import pretrained_state
 from cellular.imaging.images import read_image, read_labels
 from cellular.imaging.trainingset import make_field, percentiles
@@ -20,41 +19,51 @@ from cellular.network import weights
 from cellular.preparing.flows import annotated, flows_of, shrunk
 from cellular.training.accelerators import launch
 from cellular.training.loop import train
+from cellular.training.params import TrainParams
 
-FLOP_A_CROP = 744e9 / 8  # forward and backward of CPnet on 224 x 224 pixels
+FLOP_OF_A_CROP = 744e9 / 8  # forward and backward of CPnet on 224 x 224 pixels
 SIZE = 224
-TRAINING = range(1, 4)  # time points
+TRAINING = slice(0, 3)  # the time points that are trained on
 
 
-def fields() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return images (C, H, W), labels and flows of three real fields at the network's scale."""
-    made = []
+def arrays_of_fields(small: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return images (C, H, W), labels and flows of three fields at the network's scale."""
+    arrays = []
     with tempfile.TemporaryDirectory() as folder:
-        fetch_dataset("sample", Path(folder) / "raw")
-        for time_point in TRAINING:
-            name = f"Timepoint_00{time_point}_220518-ST_C03_s3"
-            image = read_image(Path(folder) / f"raw/images/{name}.jpg")
-            labels = read_labels(Path(folder) / f"raw/masks/{name}.tif")
-            field = shrunk(annotated(image, labels), 0.25)
-            made.append((field.image, field.labels, flows_of(field.labels)))
-    return made
+        source = raw(Path(folder), small)
+        for path in sorted((source / "images").iterdir())[TRAINING]:
+            labels = read_labels(source / "masks" / f"{path.stem}.tif")
+            field = shrunk(annotated(read_image(path), labels), 0.25)
+            arrays.append((field.image, field.labels, flows_of(field.labels)))
+    return arrays
 
 
-def against_train_seg(device: torch.device, crops: int, rounds: int) -> Result:
+def against_train_seg(device: torch.device, crops: int, rounds: int, small: bool) -> Result:
     """Train on the same crops, we and `train_seg`; both have the flows already."""
     logging.getLogger("cellpose").setLevel(logging.ERROR)
     params = TrainParams(
-        n_epochs=1, use_sgd=False, learning_rate=5e-4, crop_size=SIZE, images_per_epoch=crops,
-        valid_images=1, keep="last", schedule="cellpose",
-    )  # fmt: skip
-    arrays, state = fields(), pretrained_state("scellseg")
+        n_epochs=1,
+        use_sgd=False,
+        learning_rate=5e-4,
+        crop_size=SIZE,
+        images_per_epoch=crops,
+        valid_images=1,
+        keep="last",
+        schedule="cellpose",
+    )
+    arrays, state = arrays_of_fields(small), pretrained_state("scellseg")
     ours = [
         make_field(
-            str(number), image, flows, percentiles(image), params.channels,
-            cells=int(labels.max()), diameter=30.0,
+            str(number),
+            image,
+            flows,
+            percentiles(image),
+            params.channels,
+            cells=int(labels.max()),
+            diameter=30.0,
         )
         for number, (image, labels, flows) in enumerate(arrays)
-    ]  # fmt: skip
+    ]
     theirs = [
         np.concatenate([labels[None].astype(np.float32), flows]) for _, labels, flows in arrays
     ]
@@ -71,15 +80,23 @@ def against_train_seg(device: torch.device, crops: int, rounds: int) -> Result:
                 train_labels=[flows.copy() for flows in theirs],
                 test_data=[arrays[0][0].transpose(1, 2, 0)],
                 test_labels=[theirs[0].copy()],
-                channels=params.channels, n_epochs=1, learning_rate=params.learning_rate,
-                weight_decay=params.weight_decay, SGD=False, batch_size=params.batch_size,
-                nimg_per_epoch=crops, nimg_test_per_epoch=1, bsize=SIZE, save_path=folder,
-            )  # fmt: skip
+                channels=params.channels,
+                n_epochs=1,
+                learning_rate=params.learning_rate,
+                weight_decay=params.weight_decay,
+                SGD=False,
+                batch_size=params.batch_size,
+                nimg_per_epoch=crops,
+                nimg_test_per_epoch=1,
+                bsize=SIZE,
+                min_train_masks=1,
+                save_path=folder,
+            )
 
-    result = paired(run_ours, run_theirs, rounds=rounds)
+    result = paired(run_ours, run_theirs, rounds, warm_up=0 if small else 1)
     precision = choose_precision(device, params.precision)
-    peak = matrix_product_peak(device, precision)
-    reached = crops * FLOP_A_CROP / result.ours
+    peak = matrix_product_peak(device, precision, small)
+    reached = crops * FLOP_OF_A_CROP / result.ours
     return Result(
         result.ours,
         result.peer,
@@ -89,9 +106,9 @@ def against_train_seg(device: torch.device, crops: int, rounds: int) -> Result:
     )
 
 
-def matrix_product_peak(device: torch.device, precision: str) -> float:
+def matrix_product_peak(device: torch.device, precision: str, small: bool) -> float:
     """Return the FLOP/s of a product of two large square matrices, the best of five."""
-    size = 4096 if device.type == "cpu" else 16384
+    size = 512 if small else 4096 if device.type == "cpu" else 16384
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     matrix = torch.rand(size, size, device=device).to(kind)
     best = np.inf
@@ -103,7 +120,7 @@ def matrix_product_peak(device: torch.device, precision: str) -> float:
 
 
 def name_of(device: torch.device) -> str:
-    """Return what the device is called."""
+    """Return the name of a GPU, or the number of threads on a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads"

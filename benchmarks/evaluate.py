@@ -1,13 +1,11 @@
 """Evaluation of the five real fields, all scores and files included, against the authors' way.
 
-`python -m benchmarks evaluate`: in the precision that the device is fastest in, and in 32 bits.
+Ours is measured in the precision in which the device is fastest, and in 32 bits.
 
 Theirs: Cellpose's `eval` with its defaults, scikit-learn's scores of the flattened masks, and two
-pictures a field by matplotlib; one image after the other.
+pictures of each field by matplotlib; one image after the other.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,56 +17,41 @@ from cellpose.metrics import average_precision
 from cellpose.models import CellposeModel
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from benchmarks import Result
-from benchmarks._evaluation import DIAMETER, prepared, pretrained
+from benchmarks import Result, program
+from benchmarks._sample import DIAMETER, fields, pretrained, raw
 from cellular.base import devices
-from cellular.base.params import Scoring, SegmentParams
+from cellular.base.params import Precision
 from cellular.evaluating.evaluation import evaluate
+from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import load_pairs, read_pair
-
-ROOT = Path(__file__).resolve().parents[1]
-# A process of its own: the peak of memory is that of a process. (getrusage would count what the
-# process that started it had.)
-RUN = """
-import sys
-from pathlib import Path
-sys.path.insert(0, "src")
-import eval
-eval.main(sys.argv[1:])
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-print(int(status["VmHWM"].split()[0]) / 1e6)
-"""
+from cellular.network.settings import Settings
 
 
 def peak_memory(test_dir: Path, weights: Path, output: Path) -> float:
     """Return the peak memory of src/eval.py on a folder, in GB."""
-    arguments = ["--test_dir", test_dir, "--model_path", weights, "--output_dir", output,
-                 "--diameter", DIAMETER]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, *map(str, arguments)],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return float(done.stdout.splitlines()[-1])
+    folders = ("--test_dir", test_dir, "--model_path", weights, "--output_dir", output)
+    return float(program("peak_memory.py", "src/eval.py", *folders, "--diameter", DIAMETER))
 
 
-def run() -> Result:
+def run(small: bool = False) -> Result:
     """Evaluate the five fields: ours, theirs, ours again, after a warm-up of both.
 
     Theirs takes minutes, so it has one round, and a piece of a field to warm up; of our two rounds
     the slower one counts.
     """
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        test_dir, weights = prepared(folder), pretrained(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        test_dir = fields(raw(folder, small), folder, 1 if small else 5)
+        weights = pretrained(folder)
         device = devices.choose("auto")
         pairs = load_pairs(test_dir)
         model = CellposeModel(pretrained_model=str(weights), device=device)
         model.eval(read_pair(pairs[0])[0][:300, :300], channels=[0, 0], diameter=DIAMETER)
 
-        def ours(output: Path, precision: str = "auto") -> float:
-            params = SegmentParams(diameter=DIAMETER, precision=precision)
+        def ours(output: Path, precision: Precision = "auto") -> float:
+            settings = Settings(diameter=DIAMETER, precision=precision)
             start = time.perf_counter()
-            summary = evaluate([test_dir], weights, output, params, Scoring(), device=device)
+            summary = evaluate([test_dir], weights, output, settings, Scoring(), device=device)
             found.append(summary[test_dir.name]["objects"]["average_precision"]["0.5"])
             return time.perf_counter() - start
 
@@ -92,7 +75,10 @@ def run() -> Result:
     return Result(seconds / len(pairs), peer / len(pairs), note)
 
 
-def _authors_way(model, image: np.ndarray, truth: np.ndarray, folder: Path, field: str) -> float:
+def _authors_way(
+    model: CellposeModel, image: np.ndarray, truth: np.ndarray, folder: Path, field: str
+) -> float:
+    """Segment, score and draw a field as the authors do; return AP@0.5."""
     predicted = model.eval(image, channels=[0, 0], diameter=DIAMETER)[0]
     flat = [(labels > 0).astype(np.uint8).ravel() for labels in (truth, predicted)]
     for score in (precision_score, recall_score, f1_score, jaccard_score):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from benchmarks import Result, paired
-from cellular.fetching.datasets import fetch_dataset
+from benchmarks._sample import CORNER, raw
 from cellular.imaging.images import read_labels
 from cellular.imaging.masks import relabel
 from cellular.scoring.cells import table_of_cells
@@ -17,16 +17,11 @@ from cellular.scoring.scores import FieldResult, summarise
 SIDE = 2048
 
 
-def run() -> Result:
+def run(small: bool = False) -> Result:
     """Score time point 4's masks against time point 5's; and 2,000 cells in a field."""
     with tempfile.TemporaryDirectory() as folder:
-        fetch_dataset("sample", Path(folder) / "raw")
-        truth, predicted = (
-            relabel(
-                read_labels(Path(folder) / f"raw/masks/Timepoint_00{time}_220518-ST_C03_s3.tif")
-            )
-            for time in (5, 4)
-        )
+        masks = sorted((raw(Path(folder), small) / "masks").iterdir())
+        truth, predicted = (relabel(read_labels(masks[number])) for number in (4, 3))
 
     def ours(truth: np.ndarray = truth, predicted: np.ndarray = predicted) -> None:
         summarise([FieldResult("x", *table_of_cells("x", truth, predicted))])
@@ -36,17 +31,17 @@ def run() -> Result:
         for score in (precision_score, recall_score, f1_score, jaccard_score):
             score(*flat, average=None)
 
-    result = paired(ours, peer)
-    many = [_many_cells(shift) for shift in (0, 6)]
+    result = paired(ours, peer, rounds=1 if small else 5)
+    side, rows, columns = (CORNER, 4, 5) if small else (SIDE, 40, 50)
+    many = [_grid_of_cells(side, rows, columns, shift) for shift in (0, 6)]
     start = time.perf_counter()
     ours(*many)
     seconds = time.perf_counter() - start
-    note = f"; {many[0].max():,} cells in a field of {SIDE} px: {seconds:.2f} s"
+    note = f"; {many[0].max():,} cells in a field of {side} px: {seconds:.2f} s"
     return Result(result.ours, result.peer, note)
 
 
-def _many_cells(shift: int) -> np.ndarray:
-    """Return 2,000 cells that touch one another, moved by `shift` pixels."""
-    rows, columns = 40, 50
-    y, x = ((np.arange(SIDE) - shift).clip(0) * count // SIDE for count in (rows, columns))
+def _grid_of_cells(side: int, rows: int, columns: int, shift: int) -> np.ndarray:
+    """Return a label map full of cells that touch one another, moved by `shift` pixels."""
+    y, x = ((np.arange(side) - shift).clip(0) * count // side for count in (rows, columns))
     return (y[:, None] * columns + x[None] + 1).astype(np.uint16)

@@ -2,8 +2,8 @@
 
 Needs a finished `make repro`. The default training and evaluation are repeated with other rounding
 (another precision, another number of threads: what differs from machine to machine) and with other
-seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was stopped
-resumes. Writes metrics/tolerances.json, which src/check_reproduction.py reads.
+seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was
+stopped resumes. Writes metrics/tolerances.json, which src/check_reproduction.py reads.
 """
 
 import json
@@ -13,107 +13,139 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks import Message
-from cellular.base.devices import choose_precision
+from benchmarks import ROOT, Message
+from benchmarks._sample import prepare, pretrained, raw
+from benchmarks._training import name_of
+from cellular.base.devices import choose, choose_precision
 from cellular.base.files import write_json
-from cellular.base.params import flat, read_params
 from cellular.scoring.results import read_json, read_scores
 from cellular.scoring.summary import summary_of
+from parameters import Params, load_params
 
-ROOT = Path(__file__).resolve().parents[1]
-DIGITS = 3  # to which tolerances are rounded up
-VARIATIONS: dict[str, dict[str, str]] = {
+# Parameters of training and evaluation that change rounding only, and numbers of threads.
+ROUNDING: dict[str, dict[str, Any]] = {
     "32 bits": {"precision": "32"},
-    "one thread": {"threads": "1"},
-    **{f"seed {seed}": {"seed": str(seed)} for seed in range(1, 4)},
+    "one thread": {"threads": 1},
 }
+SEEDS: dict[str, dict[str, Any]] = {f"seed {seed}": {"seed": seed} for seed in (1, 2)}
+SMALL = {"n_epochs": 1, "images_per_epoch": 4, "valid_images": 1, "augment": "false"}
 HOW = (
-    "largest difference from the committed run in runs that differ in rounding or in the seed, "
-    "rounded up to three digits; measured by make bench-tolerance"
+    "The tolerance of a number is the largest absolute difference between the committed run "
+    "(default parameters, seed {seed}) and the runs listed here, which differ from it in rounding "
+    "or in the seed of training, rounded up to three digits; measured by make bench-tolerance."
 )
 
 
 def run(small: bool = False) -> Message:
-    """Measure what is not there yet, and write the tolerances; `small` writes nothing."""
+    """Measure what was not measured yet, and write the tolerances; `small` writes nothing."""
+    params = load_params(ROOT / "params.yaml")
     if small:
-        with tempfile.TemporaryDirectory() as folder:
-            _measure({"n_epochs": "1", "images_per_epoch": "4"}, Path(folder))
-        return Message("one short run")
-    runs = {}
-    for name, variation in VARIATIONS.items():
-        kept = ROOT / "experiments/tolerance" / f"{name.replace(' ', '_')}.json"
-        if not kept.exists():
-            with tempfile.TemporaryDirectory() as folder:
-                write_json(kept, _measure(variation, Path(folder)))
-            print(f"  {name}: {json.dumps(read_json(kept))}", file=sys.stderr, flush=True)
-        runs[name] = read_json(kept)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            prepared, flows = prepare(raw(folder, small), folder, params.prepare)
+            found = _measure(params, SMALL, prepared, flows, pretrained(folder), folder)
+        return Message(f"one short run, {len(found['test'])} numbers of the test split")
     committed = read_json(ROOT / "metrics/summary.json")
-    tolerances = {
-        number: max(abs(dict(flat(found))[number] - value) for found in runs.values())
-        for number, value in flat(committed)
-    }
-    unit = 10**DIGITS
-    tolerances = {name: math.ceil(value * unit) / unit for name, value in tolerances.items()}
-    machine = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    precision = choose_precision(torch.device("cpu"))
+    inputs = (ROOT / "data/prepared" / params.class_name, ROOT / "data/flows")
+    weights = ROOT / "models/pretrained"
+    missing = [str(path) for path in (*inputs, weights) if not path.exists()]
+    if missing:
+        raise SystemExit(f"error: {', '.join(missing)} missing; run `make repro` first")
+    runs = {}
+    for name, changes in (ROUNDING | SEEDS).items():
+        # A run counts for the parameters that it was measured with, and for no others.
+        measured = {"params": params.model_dump(), "changes": changes}
+        path = ROOT / "experiments/tolerance" / f"{name.replace(',', '').replace(' ', '_')}.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if {key: known.get(key) for key in measured} != measured:
+            with tempfile.TemporaryDirectory() as temporary:
+                found = _measure(params, changes, *inputs, weights, Path(temporary))
+            known = measured | {"summary": found}
+            write_json(path, known)
+            print(f"  {name}: {json.dumps(found)}", file=sys.stderr, flush=True)
+        runs[name] = known["summary"]
+    tolerances = tolerances_of(committed, list(runs.values()))
+    processor = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
     write_json(
         ROOT / "metrics/tolerances.json",
         {
-            "how": HOW,
-            "machine": f"{machine}, {os.cpu_count()} cores, committed run in {precision}",
-            "tolerances": tolerances,
+            "how": HOW.format(seed=params.seed),
+            "machine": f"{processor}, {os.cpu_count()} cores; {name_of(choose())}, "
+            f"committed run in {choose_precision(choose(), params.train.precision)}",
             "runs": {"committed": committed} | runs,
+            "tolerances": tolerances,
         },
     )
-    largest = max(tolerances, key=lambda name: tolerances[name])
-    return Message(f"{len(runs)} runs; largest tolerance {largest}: {tolerances[largest]}")
+    return Message(f"{len(runs)} runs; AP@0.5 of the test split {tolerances['test']['ap50']}")
 
 
-def _measure(variation: dict[str, str], folder: Path) -> dict:
+def tolerances_of(committed: dict, runs: Sequence[dict]) -> dict:
+    """Return the tolerance of each number of a summary, in the same nested form."""
+    tolerances: dict[str, Any] = {}
+    for name, value in committed.items():
+        others = [found[name] for found in runs]
+        if isinstance(value, dict):
+            tolerances[name] = tolerances_of(value, others)
+        else:
+            # The numbers have four digits, and more of a difference are errors of floating point.
+            largest = round(max(abs(other - value) for other in others), 4)
+            tolerances[name] = math.ceil(round(largest * 1000, 1)) / 1000
+    return tolerances
+
+
+def _measure(
+    params: Params,
+    changes: dict[str, Any],
+    prepared: Path,
+    flows: Path,
+    weights: Path,
+    folder: Path,
+) -> dict:
     """Train and score with some parameters changed, and return the summary."""
-    params = read_params(ROOT / "params.yaml")
-    changed = dict(variation)
-    environment = os.environ | {"OMP_NUM_THREADS": changed.pop("threads", "")}
-    if not environment["OMP_NUM_THREADS"]:
-        del environment["OMP_NUM_THREADS"]
-    prepared = ROOT / "data/prepared" / params["class_name"]
-    common = ["--params", "params.yaml", "--seed"]
-    seed = changed.pop("seed", str(params["seed"]))
-    flags = [word for name, value in changed.items() for word in (f"--{name}", value)]
-    train = [
-        *("src/train.py", *common, seed, "--weights", "models/pretrained"),
-        *("--train_dir", prepared / "train", "--valid_dir", prepared / "valid"),
-        *("--flows_dir", "data/flows", "--output_model", folder / "model"),
-        *("--metrics_dir", folder, *flags),
-    ]
-    precision = ["--precision", changed["precision"]] if "precision" in changed else []
-    evaluate = [
-        *("src/eval.py", *common, str(params["eval"]["seed"]), "--model_path", folder / "model"),
-        *("--test_dir", prepared / "test", prepared / "valid"),
-        *("--output_dir", folder / "finetuned"),
-        *("--channels", *params["train"]["channels"], "--gamma", params["prepare"]["gamma"]),
-        *("--diameter", params["diameter"]["finetuned"], *precision),
-    ]
-    pretrained = [
-        *("src/eval.py", *common, str(params["eval"]["seed"]), "--model_path", "models/pretrained"),
-        *("--test_dir", prepared / "test", "--output_dir", folder / "pretrained"),
-        *("--diameter", params["diameter"]["pretrained"], *precision),
-    ]
-    for command in (train, evaluate, pretrained):
-        subprocess.run(
-            [sys.executable, *map(str, command)],
+    flags = {name: str(value) for name, value in changes.items()}
+    threads = {"OMP_NUM_THREADS": flags.pop("threads")} if "threads" in flags else {}
+    seed = flags.pop("seed", params.seed)
+    scored = {name: value for name, value in flags.items() if name in ("precision", "augment")}
+    trained = {name: value for name, value in flags.items() if name != "augment"}
+    evaluate = ["src/eval.py", "--seed", params.eval.seed, *_words(scored)]
+    for command in (
+        [
+            *("src/train.py", "--seed", seed, *_words(trained), "--weights", weights),
+            *("--train_dir", prepared / "train", "--valid_dir", prepared / "valid"),
+            *("--flows_dir", flows, "--output_model", folder / "model", "--metrics_dir", folder),
+        ],
+        [
+            *(*evaluate, "--model_path", folder / "model", "--output_dir", folder / "finetuned"),
+            *("--test_dir", prepared / "test", prepared / "valid"),
+            *("--channels", *params.train.channels, "--gamma", params.prepare.gamma),
+            *("--diameter", params.diameter.finetuned),
+        ],
+        [
+            *(*evaluate, "--model_path", weights, "--output_dir", folder / "scored"),
+            *("--test_dir", prepared / "test", "--diameter", params.diameter.pretrained),
+        ],
+    ):
+        done = subprocess.run(
+            [sys.executable, *map(str, command), "--params", "params.yaml"],
             cwd=ROOT,
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            env=os.environ | threads,
+            capture_output=True,
+            text=True,
         )
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed:\n{done.stderr}")
     scores = {
         "finetuned": read_scores(folder / "finetuned", ("test", "valid")),
-        "pretrained": read_scores(folder / "pretrained", ("test",)),
+        "pretrained": read_scores(folder / "scored", ("test",)),
     }
     return summary_of(scores, read_json(folder / "train.json")["best_valid_loss"])
+
+
+def _words(flags: dict[str, str]) -> list[str]:
+    return [word for name, value in flags.items() for word in (f"--{name}", value)]

@@ -90,8 +90,8 @@ def markdown(numbers: pd.DataFrame) -> str:
     for name in ("committed", "here", "difference", "tolerance"):
         style = "{:+.4f}" if name == "difference" else "{:.4f}"
         shown[name] = [style.format(value) for value in numbers[name]]
-    shown = shown.replace(["nan", "+nan"], "–")
-    return tabulate(shown, ["number", *numbers.columns[:-1], ""], "github", disable_numparse=True)
+    rows = shown.replace(["nan", "+nan"], "–").reset_index().to_numpy().tolist()
+    return tabulate(rows, ["number", *numbers.columns[:-1], ""], "github", disable_numparse=True)
 
 
 def sentence(numbers: pd.DataFrame) -> str:

@@ -17,11 +17,11 @@ def main(argv: Sequence[str] | None = None) -> str:
     """Return the tables."""
     parser = cli.Parser(__doc__)
     parser.models(splits="test valid")
-    parser.path("--output", help="gets all differences, as JSON")
-    parser.path("--table", help="gets what is printed, as Markdown")
+    parser.path("--output", help="file for all differences, as JSON")
+    parser.path("--table", help="file for the printed text, as Markdown")
     parser.path(
         "--summary",
-        help="gets the few numbers by which DVC compares runs, as JSON; needs train.json in "
+        help="file for the few numbers by which DVC compares runs, as JSON; needs train.json in "
         "metrics_dir, and the models pretrained and finetuned",
     )
     parser.seed("the resamples of the intervals")

@@ -45,14 +45,16 @@ def _parser() -> cli.Parser:
         help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>; several may be given",
     )
     parser.path("--model_path", required=True, help="weights to score")
-    text = "gets <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/"
+    text = "folder for <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/"
     parser.path("--output_dir", required=True, help=text)
-    parser.path("--predictions_dir", help="gets pred_<field>.png (default: output_dir/images)")
-    parser.path("--overlays_dir", help="gets the overlays (default: output_dir/overlays)")
+    parser.path(
+        "--predictions_dir", help="folder for pred_<field>.png (default: output_dir/images)"
+    )
+    parser.path("--overlays_dir", help="folder for the overlays (default: output_dir/overlays)")
     parser.path(
         "--summary",
-        help="file of the summary of a run, which gets the numbers of this model alone: those of "
-        "the other model belong to an earlier run, until compare.py writes both",
+        help="file for the summary of a run, with the numbers of this model alone: the other "
+        "model's belong to an earlier run until compare.py writes both",
     )
     parser.parameters(SegmentParams, Scoring)
     parser.seed("the resamples of the intervals")

@@ -16,7 +16,7 @@ from parameters import Params
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the flags of a profile that is valid together with params.yaml."""
     parser = cli.Parser(__doc__)
-    parser.path("profile", help="a file in conf/")
+    parser.path("profile", help="the profile, a file in conf/")
     args = parser.parse_args(argv)
     profile = load_profile(args.profile)
     validate(Params, overridden(Path("params.yaml"), profile, args.profile), str(args.profile))

@@ -61,7 +61,7 @@ def _parser() -> cli.Parser:
     parser.path("-c", "--corresponding_files_dir", required=True, help="folder of images")
     parser.path(
         "--report",
-        help="gets a JSON file with the number of cells in each split, and the cells that were "
+        help="JSON file for the number of cells in each split, and the cells that were "
         "dropped (default: in output_dir)",
     )
     text = "leave out images that have no masks"
@@ -71,7 +71,7 @@ def _parser() -> cli.Parser:
         help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "
         "are computed once for all training runs",
     )
-    text = "class whose flows --flows_dir gets (default: all, every class but the excluded)"
+    text = "class whose flows are computed (default: all, every class but the excluded)"
     parser.add_argument("--class_name", default=ALL, help=text)
     parser.parameters(PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e")
     parser.device()

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     text = "the parameters of the run, which the page lists"
     parser.path("--params", help=text, default="params.yaml")
     parser.path("--output", help="the page to write", default="metrics/report.html")
-    parser.path("--example", help="gets a copy of the picture of the first split's worst field")
+    parser.path("--example", help="file for a copy of the picture of the first split's worst field")
     parser.force()
     args = parser.parse_args(argv)
     params = load_params(args.params)

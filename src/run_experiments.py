@@ -1,4 +1,7 @@
-"""Run the paper's experiments, published weights and fine-tuned, on all splits: one table."""
+"""Run the paper's experiments; print the scores of each on all splits as one table.
+
+Each experiment scores published weights, fine-tunes them, and scores the result.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,22 +13,22 @@ from parameters import Params
 
 
 def main(argv: Sequence[str] | None = None) -> str:
-    """Run what is not finished and return the table."""
+    """Run the experiments that are not finished, and return the table."""
     parser = cli.Parser(__doc__, prog="run_experiments.sh")
     parser.path(
         "masks",
         nargs="?",
         help="your own folder of masks, or of images and masks (default: the tracked data set)",
     )
-    text = "gets paper_table.md, .csv and .json (default: experiments/<profile>)"
+    text = "folder for paper_table.md, .csv and .json (default: experiments/<profile>)"
     parser.path("output", nargs="?", help=text)
     parser.add_argument(
         "--profile",
         default="paper",
-        help="overrides of params.yaml in conf/: paper (a GPU, hours), sample (minutes), quick "
-        "(default: paper)",
+        help="file in conf/ with what differs from params.yaml: paper (needs a GPU for hours), "
+        "sample (minutes), quick (default: paper)",
     )
-    text = "to start from (default: cyto cyto2; on the sample scellseg scratch)"
+    text = "weights to start from (default: cyto cyto2; on the sample scellseg scratch)"
     parser.add_argument("--weights", nargs="+", default=[], metavar="NAME", help=text)
     args = parser.parse_args(argv)
     output = args.output or Path("experiments") / args.profile

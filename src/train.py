@@ -60,14 +60,14 @@ def _parser() -> cli.Parser:
     parser.path("--train_dir", required=True, help="prepared folder to train on")
     parser.path("--valid_dir", required=True, help="prepared folder to validate on")
     parser.path("--weights", help="weights file to start from, in place of --model_type")
-    text = "names the weights; not needed with --output_model"
+    text = "names the outputs; not needed with --output_model and --metrics_dir"
     parser.add_argument("--experiment_name", help=text)
-    parser.path("--experiments_dir", help="holds the experiments", default="experiments")
+    parser.path("--experiments_dir", help="folder of all experiments", default="experiments")
     text = "weights to write (default: <experiments_dir>/<name>/models/<name>)"
     parser.path("--output_model", help=text)
-    text = "gets the weights of the last step (default: <output_model>_last)"
+    text = "file for the weights of the last step (default: <output_model>_last)"
     parser.path("--last_model", help=text)
-    text = "gets train.csv and train.json (default: <experiments_dir>/<name>)"
+    text = "folder for train.csv and train.json (default: <experiments_dir>/<name>)"
     parser.path("--metrics_dir", help=text)
     parser.path(
         "--flows_dir",

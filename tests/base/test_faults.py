@@ -1,4 +1,4 @@
-"""Faults of the machine: a full disk, a kill. One clear error; nothing half-made is left."""
+"""A full disk or a kill leaves one clear error at most, and no half-written output."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ def can_mount() -> bool:
 
 @pytest.mark.skipif(not can_mount(), reason="a small disk needs Linux's user namespaces")
 @pytest.mark.parametrize("script", ["prepare_data", "fetch_weights"])
-def test_a_full_disk_is_told_and_left_clean(annotations, script):
+def test_a_full_disk_is_an_error_and_is_left_clean(annotations, script):
     annotations.three_splits()
     disk = annotations.folder / "disk"
     disk.mkdir()
@@ -42,9 +42,9 @@ def test_a_full_disk_is_told_and_left_clean(annotations, script):
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05, 0.2])
-def test_a_killed_stage_leaves_no_half_output_and_can_be_run_again(annotations, run_script, pause):
+def test_a_killed_stage_leaves_no_half_output_and_can_run_again(annotations, run_script, pause):
     annotations.three_splits()
-    for number in range(500):  # long enough to be hit
+    for number in range(500):  # enough to be killed in the midst of them
         annotations.object("a_ST_D01_s1", "fed", f"more_{number}", disc(48, 48, 20))
     arguments = ("-i", annotations.masks, "-c", annotations.images, "-o", annotations.out)
     running = subprocess.Popen(
@@ -56,7 +56,7 @@ def test_a_killed_stage_leaves_no_half_output_and_can_be_run_again(annotations, 
     time.sleep(pause)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    if annotations.out.exists():  # it was faster than the kill: then it is whole
+    if annotations.out.exists():  # it finished before the kill, so it must be complete
         assert len(list((annotations.out / "all").rglob("*_masks.png"))) == 3
     code, _, _ = run_script("prepare_data", *arguments, "--force")
     assert code == 0 and not staging.exists()

@@ -16,7 +16,7 @@ from cellular.experiments.grid import _fingerprint
 @pytest.fixture
 def repository(tmp_path):
     """A copy of the repository whose quick profile is so small that a run takes seconds."""
-    copy = Repository(tmp_path / "repository")
+    copy = Repository.copy(tmp_path / "repository")
     profile = copy.folder / "conf" / "quick.yaml"
     text = profile.read_text().replace("Timepoint_004", "ST_I06").replace("Timepoint_005", "ST_C03")
     profile.write_text(text.replace("n_epochs: 2", "n_epochs: 1\n  crop_size: 64"))

@@ -1,4 +1,4 @@
-"""Archives: only the bytes that are needed, only right bytes, nothing outside the folder."""
+"""Archives: only necessary bytes are fetched, and no wrong file is written, nor one elsewhere."""
 
 import io
 import os
@@ -42,7 +42,7 @@ def zipped(members: dict[str, bytes], **options) -> bytes:
 
 @pytest.fixture(scope="module")
 def images():
-    """Channels of 200 fields, as the data set's archive has them: zip64, 16-bit noise."""
+    """Channels of 200 fields, 16-bit noise, named as in the data set's archive."""
     random = np.random.default_rng(0)
     return {
         f"images/{field}_w{wave}.TIF": random.integers(0, 999, 40_000, np.uint16).tobytes()
@@ -58,8 +58,8 @@ def archive(images):
 
 @pytest.fixture
 def site(archive):
-    with serving({"/images.zip": archive}) as made:
-        yield made
+    with serving({"/images.zip": archive}) as started:
+        yield started
 
 
 WANTED = [f"images/{field}_w{wave}.TIF" for field in ANNOTATED for wave in (1, 2, 3)]
@@ -77,7 +77,7 @@ def is_right(folder, images, wanted=WANTED):
     )
 
 
-def test_only_the_members_that_are_needed_are_sent(site, archive, images, tmp_path):
+def test_only_wanted_members_are_fetched(site, archive, images, tmp_path):
     fetch(site, tmp_path)
     assert is_right(tmp_path, images)
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
@@ -86,7 +86,7 @@ def test_only_the_members_that_are_needed_are_sent(site, archive, images, tmp_pa
     assert site.sent["/images.zip"] < 0.2 * len(archive)
 
 
-def test_what_is_there_is_not_fetched_again_and_what_is_damaged_is(site, images, tmp_path):
+def test_complete_members_are_kept_and_damaged_ones_fetched_again(site, images, tmp_path):
     fetch(site, tmp_path)
     (tmp_path / WANTED[3]).write_bytes(b"\0" * 80_000)
     site.parts.clear()
@@ -98,20 +98,20 @@ def test_what_is_there_is_not_fetched_again_and_what_is_damaged_is(site, images,
 @pytest.mark.parametrize(
     "faults", [["", "429"], ["", "", "503", "503"], ["reset"] * 2, ["redirect"]]
 )
-def test_passing_faults_are_waited_out(site, images, tmp_path, faults):
+def test_passing_faults_are_retried(site, images, tmp_path, faults):
     site.faults = faults
     fetch(site, tmp_path)
     assert is_right(tmp_path, images)
 
 
 @pytest.mark.parametrize("position", range(3, 9))
-def test_a_reset_in_a_member_is_gone_on_from(site, images, tmp_path, position):
+def test_a_reset_within_a_member_is_retried(site, images, tmp_path, position):
     site.faults = [""] * position + ["reset"]
     fetch(site, tmp_path)
     assert is_right(tmp_path, images)
 
 
-def test_a_flipped_bit_is_told_and_leaves_no_wrong_file(site, images, tmp_path):
+def test_a_flipped_bit_is_an_error_and_leaves_no_wrong_file(site, images, tmp_path):
     site.faults = [""] * 6 + ["flip"] * 4
     with pytest.raises(InputError, match=r"images\.zip"):
         fetch(site, tmp_path)
@@ -122,14 +122,16 @@ def test_a_flipped_bit_is_told_and_leaves_no_wrong_file(site, images, tmp_path):
     assert is_right(tmp_path, images)
 
 
-def test_without_ranges_it_is_told_and_not_fetched_whole(site, archive, tmp_path):
+def test_a_server_without_ranges_is_an_error_and_no_whole_archive_is_fetched(
+    site, archive, tmp_path
+):
     site.ranges = False
     with pytest.raises(InputError, match=r"whole files only .*name a mirror"):
         fetch(site, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_archive_that_changes_meanwhile_is_told(site, tmp_path):
+def test_an_archive_that_changes_meanwhile_is_an_error(site, tmp_path):
     class Changing(list):
         def pop(self, index):
             if len(site.requests) > 5:
@@ -142,14 +144,14 @@ def test_an_archive_that_changes_meanwhile_is_told(site, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["403", "404", "html"])
-def test_what_waiting_does_not_mend_ends_at_once(site, tmp_path, fault):
+def test_lasting_faults_are_not_retried(site, tmp_path, fault):
     site.faults = [fault]
     with pytest.raises(InputError, match=r"images\.zip: the server answered"):
         fetch(site, tmp_path)
     assert len(site.requests) == 1
 
 
-def test_members_that_are_not_there_are_all_named(site, tmp_path):
+def test_all_missing_members_are_named(site, tmp_path):
     with pytest.raises(InputError, match="2 faults") as error:
         fetch(site, tmp_path, [*WANTED, "images/moon.TIF", "images/mars.TIF"])
     assert "images/moon.TIF: not in the archive" in str(error.value)
@@ -166,7 +168,7 @@ with downloads.session() as http:
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_ends_right_and_fetches_no_finished_member_twice(
+def test_after_ten_kills_all_is_right_and_no_finished_member_was_fetched_twice(
     site, archive, images, tmp_path
 ):
     site.pause = 0.02
@@ -178,7 +180,7 @@ def test_killed_ten_times_it_ends_right_and_fetches_no_finished_member_twice(
         finished = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.TIF")}
         site.requests.clear()
         running = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
-        while running.poll() is None and len(site.requests) < 4:  # past its start and directory
+        while running.poll() is None and len(site.requests) < 4:  # it has read the directory
             time.sleep(0.005)
         time.sleep(random.uniform(0, 0.25))
         os.kill(running.pid, signal.SIGKILL)
@@ -191,8 +193,8 @@ def test_killed_ten_times_it_ends_right_and_fetches_no_finished_member_twice(
 
 
 @pytest.mark.slow
-def test_memory_stays_small(tmp_path):
-    """One member of 60 MB behind 300 MB of others."""
+def test_memory_does_not_grow_with_the_archive(tmp_path):
+    """Two members of 60 MB, of an archive of 300 MB."""
     random = np.random.default_rng(0)
     members = {f"x{n}": random.bytes(60_000_000) for n in range(5)}
     with serving({"/x.zip": zipped(members)}) as site:
@@ -210,7 +212,7 @@ def test_memory_stays_small(tmp_path):
     assert (tmp_path / "x2").read_bytes() == members["x2"]
 
 
-# --- archives that mean harm ---------------------------------------------------------------------
+# --- malicious and broken archives ---------------------------------------------------------------
 
 
 def escape(path):
@@ -244,7 +246,7 @@ def twice(path):
 
 
 def patched(content: bytes, size: int) -> bytes:
-    """Return an archive of one member whose directory and header declare another size."""
+    """Return an archive of one member with another size in its directory and header."""
     content = bytearray(content)
     struct.pack_into("<I", content, 22, size)
     struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, size)
@@ -283,20 +285,20 @@ HARM = [escape, absolute, drive, link, twice, understated, bomb, encrypted, trun
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_archives_that_mean_harm_are_refused_by_name(tmp_path, harm):
+def test_harmful_archives_are_refused_by_name(tmp_path, harm):
     path = tmp_path / "harm.zip"
-    told = harm(path)
+    message = harm(path)
     folder = tmp_path / "deep" / "out"
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=message) as error:
         unpack(path, folder, lambda member: member)
     assert "harm.zip" in str(error.value)
     assert not [found for found in tmp_path.rglob("evil")] and not os.path.lexists(folder / "link")
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_archives_that_mean_harm_are_refused_over_http(tmp_path, harm):
+def test_harmful_archives_are_refused_over_http(tmp_path, harm):
     path = tmp_path / "harm.zip"
-    told = harm(path)
+    message = harm(path)
     wanted = []
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as opened:
@@ -304,7 +306,7 @@ def test_archives_that_mean_harm_are_refused_over_http(tmp_path, harm):
     folder = tmp_path / "deep" / "out"
     with (
         serving({"/harm.zip": path.read_bytes()}) as site,
-        pytest.raises(InputError, match=told),
+        pytest.raises(InputError, match=message),
     ):
         fetch(site, folder, wanted or ["x0"])
     assert not [found for found in tmp_path.rglob("*") if found.is_file() and found != path]

@@ -1,4 +1,4 @@
-"""Every data set of the catalogue comes in the layout that prepare expects, or with one error."""
+"""Every data set of the catalogue gets the layout that prepare expects, or one clear error."""
 
 import hashlib
 import io
@@ -68,17 +68,16 @@ def channel(field: str, wave: int) -> np.ndarray:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A server that stands for Zenodo, Simula and Cellpose at once, and all that leads to it."""
+    """A server in place of Zenodo, Simula and Cellpose, with the configuration that leads to it."""
     images = {
         f"images/{field}_w{wave}.TIF": tif(channel(field, wave))
         for field in (TRAIN, VALID, TEST, OTHER)
         for wave in (1, 2, 3)
     }
+    black = cv2.imencode(".jpg", np.zeros((96, 96, 3)))[1].tobytes()
     experiments = mask_members("some/where/") | {
-        f"some/where/images-color/{field}.jpg": cv2.imencode(".jpg", np.zeros((96, 96, 3)))[1]
-        .tobytes()
-        for field in (TRAIN, VALID, TEST)
-    }  # fmt: skip
+        f"some/where/images-color/{field}.jpg": black for field in (TRAIN, VALID, TEST)
+    }
     state = io.BytesIO()
     weights.torch.save(weights.random_state(5), state)
     files = {
@@ -89,10 +88,14 @@ def site(tmp_path, monkeypatch):
         "/cellpose/cyto2torch_0": state.getvalue(),
     }
     listed = [
-        {"key": path.split("/")[-1], "size": len(content),
-         "checksum": f"md5:{hashlib.md5(content).hexdigest()}"}
-        for path, content in files.items() if path.startswith("/records")
-    ]  # fmt: skip
+        {
+            "key": path.split("/")[-1],
+            "size": len(content),
+            "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
+        }
+        for path, content in files.items()
+        if path.startswith("/records")
+    ]
     files["/api/records/8"] = json.dumps({"files": listed}).encode()
     known = catalogue()
     masks = known.files["cellular-masks"].model_copy(
@@ -105,15 +108,15 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     (tmp_path / "repository" / ".dvc").mkdir(parents=True)
-    with serving(files) as made:
+    with serving(files) as started:
         remotes = {"zenodo": "/records/8/files", "simula": "/simula", "cellpose": "/cellpose"}
         (tmp_path / "repository" / ".dvc" / "config").write_text(
             "".join(
-                f"['remote \"{name}\"']\n    url = {made.root}{path}\n"
+                f"['remote \"{name}\"']\n    url = {started.root}{path}\n"
                 for name, path in remotes.items()
             )
         )
-        yield made
+        yield started
 
 
 def prepared_cells(raw, out, **options):
@@ -133,7 +136,7 @@ def test_cellular_fetches_the_channels_of_annotated_fields_and_merges_them(site,
     assert not any("recorded" in path.name for path in tmp_path.iterdir())  # hashes were known
 
 
-def test_cellular_from_a_local_folder(site, tmp_path):
+def test_cellular_can_come_from_a_local_folder(site, tmp_path):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     for name in ("masks.zip", "images.zip"):
@@ -160,7 +163,7 @@ def test_weights_come_from_their_remotes(site, name):
     assert weights.torch.equal(state["output.2.weight"], weights.random_state(5)["output.2.weight"])
 
 
-def test_offline_with_everything_in_place_nothing_is_asked_for(site, tmp_path):
+def test_nothing_is_requested_once_everything_is_in_the_cache(site, tmp_path):
     fetch_dataset("cellular-simula", tmp_path / "raw")
     pretrained_state("cyto2")
     site.requests.clear()
@@ -232,7 +235,7 @@ def test_layouts_are_recognised_and_prepared(tmp_path, write, name):
 def binary(folder):
     as_cellpose(folder, "x", IMAGES["grey.png"], ".png")
     save(folder / "x_masks.png", (LABELS > 0).astype(np.uint8) * 255)
-    return r"x_masks\.png: one mask of cell and background \(only the value 255\)"
+    return r"x_masks\.png: a binary mask of cells and background \(only the value 255\)"
 
 
 def alone(folder):
@@ -286,16 +289,16 @@ def cut_seg(folder):
 @pytest.mark.parametrize(
     "spoil", [binary, alone, two_images, two_masks, nothing_known, two_layouts, evil_seg, cut_seg]
 )
-def test_what_cannot_be_used_is_told(tmp_path, spoil, monkeypatch):
+def test_unusable_data_is_an_error(tmp_path, spoil, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "mine"
-    told = spoil(folder)
-    with pytest.raises(InputError, match=told):
+    message = spoil(folder)
+    with pytest.raises(InputError, match=message):
         fetch_dataset("local", tmp_path / "raw", DataParams(path=str(folder)))
     assert not (tmp_path / "raw").exists() and not (tmp_path / "evil_was_run").exists()
 
 
-def test_one_cell_is_no_binary_mask(tmp_path):
+def test_a_single_cell_is_not_taken_for_a_binary_mask(tmp_path):
     save(tmp_path / "x.png", IMAGES["grey.png"])
     save(tmp_path / "x_masks.png", (LABELS == 1).astype(np.uint8))
     assert recognise(tmp_path) == "cellpose"
@@ -321,8 +324,8 @@ def test_a_relative_path_starts_at_the_root_of_the_repository(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_real_images_in_cellposes_naming_end_to_end(run_script, pretrained, tmp_path):
-    """Drosophila Kc167 cells of the scellseg archive: prepared, trained for two epochs, scored."""
+def test_real_images_named_as_cellpose_does_go_through_all_stages(run_script, pretrained, tmp_path):
+    """Drosophila Kc167 cells of the scellseg archive: prepared, trained on, and scored."""
     import tarfile
 
     from cellular.fetching.downloads import fetch
@@ -368,7 +371,7 @@ def test_git_tracks_the_record_of_hashes():
     assert listed.returncode == 1 and (ROOT / "data" / "recorded.yaml").exists()
 
 
-def test_a_record_that_is_no_record_is_told(site, tmp_path):
+def test_a_damaged_record_of_hashes_is_an_error(site, tmp_path):
     (tmp_path / "recorded.yaml").write_text("remote://cellpose/cyto2torch_0: {size: 1}\n")
     with pytest.raises(InputError, match=r"recorded\.yaml"):
         pretrained_state("cyto2")

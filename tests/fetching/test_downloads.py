@@ -1,4 +1,4 @@
-"""Downloads from a real server: the right file, or one clear error; never a wrong file."""
+"""Downloads from a real server give the right file or one clear error, never a wrong file."""
 
 import hashlib
 import json
@@ -36,8 +36,8 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def site():
-    with serving({"/file.bin": CONTENT}) as made:
-        yield made
+    with serving({"/file.bin": CONTENT}) as started:
+        yield started
 
 
 def source(site, **changes):
@@ -52,7 +52,7 @@ def source(site, **changes):
     return SourceFile(**described | changes)
 
 
-def test_a_file_is_fetched_once_with_our_name(site):
+def test_a_file_is_fetched_once_and_we_say_who_we_are(site):
     path = fetch("x", source(site))
     assert path.read_bytes() == CONTENT
     assert fetch("x", source(site)) == path
@@ -63,7 +63,7 @@ def test_a_file_is_fetched_once_with_our_name(site):
 @pytest.mark.parametrize(
     "faults", [["429"], ["503", "503"], ["reset"], ["redirect"], ["reset", "reset", "503"]]
 )
-def test_passing_faults_are_waited_out(site, faults):
+def test_passing_faults_are_retried(site, faults):
     site.faults = faults
     assert fetch("x", source(site)).read_bytes() == CONTENT
 
@@ -76,12 +76,12 @@ def test_after_a_reset_only_the_rest_is_fetched(site):
     assert site.sent["/file.bin"] == len(CONTENT)
 
 
-def test_without_ranges_it_starts_again(site):
+def test_without_ranges_the_download_starts_again(site):
     site.faults, site.ranges = ["reset"], False
     assert fetch("x", source(site)).read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_between_two_parts_is_fetched_anew(site, cache):
+def test_a_file_that_changed_between_two_parts_is_fetched_again(site, cache):
     site.faults = ["reset"] * 5
     with pytest.raises(InputError, match=r"broke 5 times"):
         fetch("x", source(site))
@@ -91,37 +91,37 @@ def test_a_file_that_changed_between_two_parts_is_fetched_anew(site, cache):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [("403", "403 .*refuses"), ("404", "404 .*no longer there"), ("html", "sent a web page")],
 )
-def test_what_waiting_does_not_mend_ends_at_once(site, cache, fault, told):
+def test_lasting_faults_are_not_retried(site, cache, fault, message):
     site.faults = [fault]
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         fetch("x", source(site))
     assert len(site.requests) == 1
     assert not (cache / "file-file.bin").exists()
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"sha256": "0" * 64}, "sha256 .* expected 000"),
         ({"size": 7}, "8,388,608 bytes, expected 7"),
     ],
 )
-def test_wrong_bytes_are_never_used(site, cache, changes, told):
-    with pytest.raises(InputError, match=told):
+def test_wrong_bytes_are_never_used(site, cache, changes, message):
+    with pytest.raises(InputError, match=message):
         fetch("x", source(site, **changes))
     assert not [path for path in cache.iterdir() if not path.name.endswith(".lock")]
 
 
-def test_a_damaged_copy_is_fetched_anew(site, cache):
+def test_a_damaged_copy_is_fetched_again(site, cache):
     cache.mkdir()
     (cache / "file-file.bin").write_bytes(CONTENT[:-1] + b"\0")
     assert fetch("x", source(site)).read_bytes() == CONTENT
 
 
-def test_no_space_is_told_before_anything_is_written(site, monkeypatch):
+def test_a_full_disk_is_an_error_before_anything_is_written(site, monkeypatch):
     usage = shutil.disk_usage(ROOT)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(InputError, match="8,388,608 bytes to write, 1,000 free; make room"):
@@ -129,7 +129,7 @@ def test_no_space_is_told_before_anything_is_written(site, monkeypatch):
     assert site.sent.get("/file.bin", 0) < len(CONTENT)
 
 
-def test_an_index_that_is_not_there_is_told(monkeypatch):
+def test_an_index_that_cannot_be_reached_is_an_error(monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
     packaged = SourceFile(
         what="x", licence="x", citation="x", package="nothing", file="nothing-1.whl"
@@ -141,10 +141,10 @@ def test_an_index_that_is_not_there_is_told(monkeypatch):
 
 @pytest.fixture
 def no_requests(monkeypatch):
-    """Fail at any request, so that a test proves that none is made."""
+    """Fail at any request, to prove that there is none."""
 
     def send(*args, **kwargs):
-        pytest.fail("a request was made")
+        pytest.fail("a request was sent")
 
     monkeypatch.setattr(requests.Session, "send", send)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -157,21 +157,21 @@ def test_a_remote_whose_host_is_not_found_fails_at_once(no_requests, tmp_path, m
     monkeypatch.setenv("DVC_ROOT", str(folder))
     with pytest.raises(InputError) as error:
         pretrained_state("cyto2")
-    told = str(error.value)
-    assert "the host models.invalid was not found, so cyto2 is not fetched" in told
-    assert "dvc remote modify --local cellpose url <address or folder>" in told
-    assert "train.model_type" in told and "--weights of run_experiments.sh" in told
-    assert "kept" not in told and "PIP_INDEX_URL" not in told
+    message = str(error.value)
+    assert "the host models.invalid was not found, so cyto2 is not fetched" in message
+    assert "dvc remote modify --local cellpose url <address or folder>" in message
+    assert "train.model_type" in message and "--weights of run_experiments.sh" in message
+    assert "kept" not in message and "PIP_INDEX_URL" not in message
 
 
 def test_a_package_index_whose_host_is_not_found_fails_at_once(no_requests, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_INDEX_URL", "https://user:secret@index.invalid/simple")
     with pytest.raises(InputError) as error:
         fetch_dataset("sample", tmp_path / "raw")
-    told = str(error.value)
-    assert "the host index.invalid was not found, so pixasonics is not fetched" in told
-    assert "PIP_INDEX_URL" in told and "secret" not in told
-    assert "weights" not in told and "kept" not in told
+    message = str(error.value)
+    assert "the host index.invalid was not found, so pixasonics is not fetched" in message
+    assert "PIP_INDEX_URL" in message and "secret" not in message
+    assert "weights" not in message and "kept" not in message
 
 
 def test_the_host_of_a_large_archive_is_looked_up_too(no_requests, tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_only_what_was_received_is_said_to_be_kept(site, cache, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_download_goes_on(site, cache):
+def test_a_killed_download_resumes(site, cache):
     program = (
         "import sys, time; sys.path.insert(0, 'src')\n"
         "from cellular.fetching import downloads\n"
@@ -260,14 +260,14 @@ def test_without_a_hash_the_first_fetch_is_recorded_and_later_ones_must_match(si
 
 
 @pytest.mark.parametrize(
-    ("checksum", "size", "told"),
+    ("checksum", "size", "message"),
     [
         (hashlib.md5(CONTENT).hexdigest(), len(CONTENT), None),
         ("0" * 32, len(CONTENT), "md5 .*Zenodo's record says 0000"),
         (hashlib.md5(CONTENT).hexdigest(), 5, "bytes, Zenodo's record says 5"),
     ],
 )
-def test_what_zenodos_record_says_must_hold(cache, checksum, size, told):
+def test_a_file_must_have_the_size_and_md5_of_zenodos_record(cache, checksum, size, message):
     listed = {"files": [{"key": "masks.zip", "size": size, "checksum": f"md5:{checksum}"}]}
     files = {
         "/records/7/files/masks.zip": CONTENT,
@@ -275,23 +275,23 @@ def test_what_zenodos_record_says_must_hold(cache, checksum, size, told):
     }
     with serving(files) as site:
         unknown = source(site, size=None, sha256=None)
-        if told is None:
+        if message is None:
             assert fetch("x", unknown).read_bytes() == CONTENT
             return
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             fetch("x", unknown)
         assert not list(cache.glob("*masks.zip"))
 
 
 def repository_with(folder, **remotes):
-    """Make a folder with a .dvc/config that names remotes."""
+    """Write a .dvc/config that names remotes to the folder."""
     (folder / ".dvc").mkdir(parents=True)
     lines = [f"['remote \"{name}\"']\n    url = {url}\n" for name, url in remotes.items()]
     (folder / ".dvc" / "config").write_text("".join(lines))
     return folder
 
 
-def test_remotes_move_to_a_mirror_with_one_line(site, tmp_path, monkeypatch):
+def test_one_command_replaces_a_remote_by_a_mirror(site, tmp_path, monkeypatch):
     folder = repository_with(tmp_path / "repository", zenodo="http://127.0.0.1:9/nowhere")
     monkeypatch.setenv("DVC_ROOT", str(folder))
     away = source(site, url="remote://zenodo/file.bin")

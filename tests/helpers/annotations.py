@@ -1,4 +1,4 @@
-"""Small annotations of our own: discs as masks, in the layout of the paper."""
+"""Small synthetic annotations: discs as masks, in the layout of the paper."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ def disc(y: int, x: int, radius: int = 8, side: int = SIDE) -> np.ndarray:
 
 
 def write_png(path: Path, image: np.ndarray) -> Path:
-    """Write an image, R G B, as PNG."""
+    """Write an image, grey or in the order R, G, B, as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
     return path
 
 
 def coloured(mask: np.ndarray, colour: tuple[int, int, int] = (0, 0, 7)) -> np.ndarray:
-    """Return a mask as the data set's own colour PNGs have it."""
+    """Return a mask, (H, W) bool, as a colour image, (H, W, 3) uint8, as in the data set."""
     return mask[..., None] * np.array(colour, np.uint8)
 
 
@@ -37,14 +37,14 @@ def on_frame(item: CellObject) -> np.ndarray:
 
 
 class Annotations:
-    """A folder of masks in the paper's layout, and one of images, to be written to."""
+    """A folder of masks in the paper's layout and one of images, with methods to fill them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.masks, self.images = folder / "masks", folder / "images"
         self.out = folder / "out"
-        for made in (self.masks, self.images):
-            made.mkdir(parents=True)
+        for path in (self.masks, self.images):
+            path.mkdir(parents=True)
 
     def image(self, field: str, side: int = SIDE, suffix: str = ".png") -> Path:
         noise = np.random.default_rng(len(field)).integers(0, 255, (side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback address that can be told to fail."""
+"""A real HTTP server on the loopback address, which fails on demand."""
 
 import threading
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """What the server serves, how it misbehaves, and what it was asked."""
+    """What the server serves, how it misbehaves, and which requests it received."""
 
     files: dict[str, bytes]
-    faults: list[str] = field(default_factory=list)  # one is used up by each request of a file
+    faults: list[str] = field(default_factory=list)  # each request of a file uses up one
     ranges: bool = True
     etag: str = '"v1"'
     pause: float = 0.0  # seconds before each 64 KiB
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(files: dict[str, bytes]):
-    """Serve files, by path, below `site.root` until the block ends."""
+    """Serve files, given by their paths below `site.root`, until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.stopped = threading.Event()

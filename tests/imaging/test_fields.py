@@ -28,18 +28,18 @@ def test_fields_are_split_by_the_text_in_their_names():
     }
 
 
-def test_a_field_of_two_splits_is_an_error():
+def test_a_field_that_matches_both_patterns_is_an_error():
     with pytest.raises(InputError, match=r"x_ST_C03: matches .*'ST_C03'.* and .*'C03'"):
         split_data(["x_ST_C03"], val_pattern="ST_C03", test_pattern="C03")
 
 
-def test_all_fields_of_two_splits_are_told_at_once():
+def test_all_fields_that_match_both_patterns_are_named_at_once():
     with pytest.raises(InputError, match="2 faults") as error:
         split_data(["ab1", "ab2", "a"], "a", "b")
     assert "ab1" in str(error.value) and "ab2" in str(error.value)
 
 
-def test_site_10_is_no_image_of_site_1(tmp_path):
+def test_the_image_of_site_10_is_not_taken_for_site_1(tmp_path):
     write_png(tmp_path / "f_s10.png", LABELS)
     write_png(tmp_path / "f_s1_masks.png", LABELS)
     assert list(find_images(tmp_path)) == ["f_s10"]
@@ -59,21 +59,21 @@ def test_pairs_are_sorted(tmp_path):
     ]
 
 
-def test_image_and_masks_of_two_sizes_are_refused(tmp_path):
+def test_image_and_masks_that_differ_in_size_are_refused(tmp_path):
     write_png(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
     write_png(tmp_path / "a_masks.png", LABELS)
     with pytest.raises(InputError, match=r"a_masks\.png: 2 x 2 pixels, but .*a\.png has 7 x 5"):
         check_pairs(tmp_path)
 
 
-def test_a_missing_or_empty_folder_is_told(tmp_path):
+def test_a_missing_or_empty_folder_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         load_pairs(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no image with masks"):
         load_pairs(tmp_path)
 
 
-def test_time_point_and_well_are_in_the_names_of_the_data_set():
+def test_time_point_and_well_are_read_from_the_names_of_the_data_set():
     assert origin("Timepoint_001_220518-ST_C03_s3") == {"timepoint": "001", "well": "C03"}
     assert origin("Timepoint_012_220518-ST_N11_s10") == {"timepoint": "012", "well": "N11"}
     for other in ("my_image", "Timepoint_001", "Timepoint_001_220518-ST_C03_s3_left"):
@@ -81,7 +81,7 @@ def test_time_point_and_well_are_in_the_names_of_the_data_set():
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ("number,class\n1,fed\n", "expected UTF-8 with the columns label and class"),
         ("label,class\none,fed\n", "a number in each label"),
@@ -89,20 +89,20 @@ def test_time_point_and_well_are_in_the_names_of_the_data_set():
         ("label,class\n1,fed\n2,fed\n2,fed\n", "3 rows for the 2 labels"),
     ],
 )
-def test_a_table_of_classes_names_every_label_once(tmp_path, table, told):
+def test_a_table_of_classes_must_name_every_label_once(tmp_path, table, message):
     write_png(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
     write_labels(tmp_path / "a_masks.png", LABELS)
     (tmp_path / "a_classes.csv").write_text(table)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         check_pairs(tmp_path)
     (tmp_path / "a_classes.csv").write_text("label,class\n2,unfed\n1,fed\n")
     assert read_classes(check_pairs(tmp_path)[0]) == ["fed", "unfed"]
 
 
-def test_what_lies_beside_an_image_is_no_image(tmp_path):
+def test_files_beside_an_image_are_not_taken_for_images(tmp_path):
     for name in ("a", "a_masks", "a_excluded"):
         write_labels(tmp_path / f"{name}.png", LABELS)
     (pair,) = load_pairs(tmp_path)
     assert (pair.image.name, pair.excluded.name) == ("a.png", "a_excluded.png")
-    # what is annotated is not excluded, whatever the other map says
+    # annotated cells are not excluded, even where the other map has cells
     assert not read_excluded(pair, LABELS)[LABELS > 0].any()

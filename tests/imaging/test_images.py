@@ -1,4 +1,4 @@
-"""Images are read as they are, or refused by name; never half."""
+"""Images are read completely and unchanged, or refused by name."""
 
 import cv2
 import numpy as np
@@ -31,11 +31,11 @@ def test_pixels_come_back_as_they_were(tmp_path, image, suffix):
 
 
 @pytest.mark.parametrize("compression", ["lzw", "zlib"])
-def test_compressed_tiff(tmp_path, compression):
+def test_compressed_tiffs_are_read(tmp_path, compression):
     assert np.array_equal(read_image(save(tmp_path / "x.tif", DEEP, compression=compression)), DEEP)
 
 
-def test_channel_first_tiff_is_turned(tmp_path):
+def test_channel_first_tiffs_are_transposed(tmp_path):
     planes = np.moveaxis(COLOUR, -1, 0)
     path = save(tmp_path / "x.tif", planes, photometric="minisblack")
     assert np.array_equal(read_image(path), COLOUR)
@@ -51,7 +51,7 @@ def test_a_file_that_is_cut_short_is_refused_by_name(tmp_path, suffix, share):
         read_image(path)
 
 
-def test_text_that_calls_itself_an_image_is_refused(tmp_path):
+def test_text_with_the_suffix_of_an_image_is_refused(tmp_path):
     (tmp_path / "x.png").write_text("<html>not here</html>")
     with pytest.raises(InputError, match="no readable image"):
         read_image(tmp_path / "x.png")
@@ -64,7 +64,7 @@ def test_a_stack_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_label_maps_keep_16_bits_and_are_the_same_bytes(tmp_path, suffix):
+def test_label_maps_keep_16_bits_and_give_the_same_bytes_again(tmp_path, suffix):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     write_labels(first, DEEP)
     write_labels(second, DEEP)
@@ -73,12 +73,12 @@ def test_label_maps_keep_16_bits_and_are_the_same_bytes(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [(COLOUR, "one channel"), (np.zeros((4, 4), np.float32), "whole numbers")],
     ids=["colour", "fractions"],
 )
-def test_what_is_no_label_map_is_refused(tmp_path, labels, told):
-    with pytest.raises(InputError, match=told):
+def test_images_that_are_no_label_maps_are_refused(tmp_path, labels, message):
+    with pytest.raises(InputError, match=message):
         read_labels(save(tmp_path / "x.tif", labels))
 
 

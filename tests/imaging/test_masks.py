@@ -1,4 +1,4 @@
-"""Masks show one object, label maps number several without gaps."""
+"""A mask shows one object; a label map numbers several without gaps."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_any_channel_above_zero_is_the_object(pixel):
     assert object_mask(image).tolist() == [[False, True], [False, False]]
 
 
-def test_an_opaque_pixel_is_no_object():
+def test_opacity_alone_is_no_object():
     image = np.zeros((2, 2, 4), np.uint8)
     image[..., 3] = 255
     assert not object_mask(image).any()
@@ -44,7 +44,7 @@ def test_relabelled_objects_keep_their_pixels_and_order(labels):
         assert ((dense == number) == (labels == value)).all()
 
 
-def test_more_objects_than_16_bits_hold_is_an_error():
+def test_more_objects_than_16_bits_hold_are_an_error():
     labels = np.arange(65_537, dtype=np.uint32).reshape(1, -1)
     with pytest.raises(InputError, match=r"x\.tif: 65,536 objects, at most 65,535"):
         relabel(labels, "x.tif")

@@ -1,4 +1,4 @@
-"""The optimal matching and the outcomes of cells, compared with brute force and Cellpose."""
+"""The optimal matching and the outcome of every cell, against brute force and Cellpose."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_matching_is_the_best_of_all(pair):
 
 @settings(max_examples=500)
 @given(pairs)
-def test_the_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
+def test_one_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
     truth, predicted = pair
     true, guess = reference.cells_of(truth), reference.cells_of(predicted)
     ious = match(count_overlaps(truth, predicted)).iou
@@ -45,7 +45,7 @@ def test_the_matching_is_optimal_at_every_threshold_from_one_half_on(pair):
 
 @settings(max_examples=500)
 @given(pairs)
-def test_overlaps_are_the_pixels_that_each_pair_shares(pair):
+def test_overlaps_are_those_that_counting_each_pair_gives(pair):
     truth, predicted = pair
     overlaps = count_overlaps(truth, predicted)
     shared = overlaps.shared.toarray()
@@ -59,7 +59,7 @@ def test_overlaps_are_the_pixels_that_each_pair_shares(pair):
 
 @settings(max_examples=300)
 @given(pairs)
-def test_the_matching_is_that_of_cellpose_if_only_one_is_best(pair):
+def test_the_matching_is_that_of_cellpose_where_only_one_is_best(pair):
     truth, predicted = pair
     if not truth.any() or not predicted.any():
         return
@@ -78,7 +78,7 @@ def fields(*rows: str) -> np.ndarray:
     return np.array([[int(letter) for letter in row.replace(".", "0")] for row in rows], np.uint16)
 
 
-def test_outcomes_of_cells_in_a_small_map():
+def test_outcomes_of_a_small_example():
     truth = fields("111.222", "111.222", ".......", "3333444", ".......", "55.....")
     guess = fields("1111111", "1111111", ".......", "2233444", ".......", "...5566")
     found = match(count_overlaps(truth, relabel(guess)))
@@ -86,14 +86,8 @@ def test_outcomes_of_cells_in_a_small_map():
     # halves, one of which finds it at exactly 0.5; 4 is found; 5 is missed, and there are two false
     # positives.
     assert found.true_outcomes.tolist() == ["merged", "merged", "found", "found", "missed"]
-    assert found.predicted_outcomes.tolist() == [
-        "merging",
-        "found",
-        "part",
-        "found",
-        "false positive",
-        "false positive",
-    ]
+    expected = ["merging", "found", "part", "found", "false positive", "false positive"]
+    assert found.predicted_outcomes.tolist() == expected
 
 
 def test_a_cell_in_three_parts_is_split():
@@ -118,7 +112,7 @@ def test_excluded_pixels_count_neither_way():
 
 @settings(max_examples=800)
 @given(pairs, st.integers(0, 2**31 - 1))
-def test_ignored_cells_count_as_if_they_were_not_there(pair, seed):
+def test_ignored_cells_change_nothing(pair, seed):
     truth, predicted = pair
     marked = np.random.default_rng(seed).random(truth.shape) < 0.6
     excluded = marked & (truth == 0)
@@ -128,7 +122,7 @@ def test_ignored_cells_count_as_if_they_were_not_there(pair, seed):
     counted = reference.cells_of(predicted, without=off)
     first = reference.best_matchings(true, counted)
     if len(first) > 1:
-        return  # several matchings are best, and what is ignored depends on which is chosen
+        return  # which of two equals is found decides what is ignored
     kept = {p for t, p in first[0].items() if reference.iou(true[t], counted[p]) >= 0.5}
     ignored = {p for p in whole if p not in kept and len(whole[p]) > 2 * len(counted[p])}
     left = {p: cell for p, cell in counted.items() if p not in ignored}
@@ -146,6 +140,6 @@ def test_ignored_cells_count_as_if_they_were_not_there(pair, seed):
     ]
 
 
-def test_maps_of_different_sizes_are_refused():
+def test_maps_that_differ_in_size_are_refused():
     with pytest.raises(ValueError, match="differ"):
         count_overlaps(np.ones((2, 2), int), np.ones((2, 3), int))

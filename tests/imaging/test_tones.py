@@ -1,4 +1,4 @@
-"""Tones: gamma correction, by eye and for all images."""
+"""Gamma correction, of a small example and of any image."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cellular.imaging.tones import correct, limits
 
 
-def test_by_eye():
+def test_a_ramp_is_corrected_as_calculated_by_hand():
     ramp = np.arange(0, 101, dtype=np.uint8)[None].repeat(20, 0)  # percentiles 1 and 99: 1 and 99
     assert limits(ramp) == (1.0, 99.0)
     assert correct(ramp, 1.0) is ramp
@@ -25,7 +25,7 @@ def test_by_eye():
     st.floats(0.5, 200),
     st.floats(-500, 500),
 )
-def test_it_does_not_depend_on_gain_or_offset_and_keeps_the_order(
+def test_correction_ignores_gain_and_offset_and_keeps_the_order(
     seed, channels, gamma, gain, offset
 ):
     assume(gamma != 1)  # which leaves the image as it is, gain and offset included
@@ -38,7 +38,7 @@ def test_it_does_not_depend_on_gain_or_offset_and_keeps_the_order(
         assert (np.diff(corrected[..., channel].ravel()[order]) >= 0).all()
 
 
-def test_each_channel_is_corrected_alone_and_a_flat_one_is_nothing():
+def test_each_channel_is_corrected_alone_and_a_flat_one_becomes_zero():
     random = np.random.default_rng(0)
     image = random.integers(0, 255, (30, 40, 3), np.uint8)
     image[..., 1] = 7

@@ -1,4 +1,4 @@
-"""Flows: Cellpose's own, stored small, opened without being read."""
+"""Flows are Cellpose's own, stored as int8, and opened without reading them."""
 
 import json
 
@@ -32,7 +32,7 @@ def sets(pieces, folder, *, cell_diameter):
     return folder / "flows"
 
 
-def test_stored_fields_are_cellposes_to_the_precision_of_int8(pieces, tmp_path):
+def test_stored_fields_are_what_cellpose_computes_to_the_precision_of_int8(pieces, tmp_path):
     folder = sets(pieces, tmp_path, cell_diameter=None)
     pairs = load_pairs(pieces / "train")
     for field, pair in zip(open_fields(folder / "train", [2, 3]), pairs, strict=True):
@@ -53,12 +53,12 @@ def test_shrunk_fields_have_the_networks_diameter(pieces, tmp_path):
     fields = {split: open_fields(folder / split, [0, 0]) for split in ("train", "valid")}
     assert np.mean([field.diameter for field in fields["train"]]) == pytest.approx(30)
     factors = {field.scale for group in fields.values() for field in group}
-    assert len(factors) == 1  # the training fields decide for all
+    assert len(factors) == 1  # that of the training fields
     pair = load_pairs(pieces / "valid")[0]
     (field,) = fields["valid"]
     side = round(320 * factors.pop())
     assert field.shape == (side, side) and field.image.shape == (3, side, side)
-    # The percentiles are those of the image as it was taken.
+    # The percentiles are those of the image before it was shrunk.
     assert field.limits[0] == percentiles(read_pair(pair)[0].transpose(2, 0, 1))[0]
 
 
@@ -77,7 +77,7 @@ def test_shrinking_keeps_cells_and_channels(height, width, factor, channels):
 
 
 @pytest.mark.parametrize(("channels", "seen"), [([0, 0], 1), ([1, 0], 1), ([1, 2], 2)])
-def test_a_flat_channel_is_nothing(channels, seen):
+def test_a_flat_channel_is_zero(channels, seen):
     image = np.zeros((2, 8, 8), np.uint8)
     image[0] = np.arange(64).reshape(8, 8)
     flows = np.zeros((3, 8, 8), np.float32)
@@ -92,7 +92,7 @@ def test_a_channel_that_the_image_does_not_have_is_an_error():
         make_field("f", image, image, percentiles(image), [3, 1], cells=1, diameter=30.0)
 
 
-def test_the_same_folder_is_the_same_bytes(pieces, tmp_path):
+def test_the_same_fields_give_the_same_bytes(pieces, tmp_path):
     first, second = (sets(pieces, tmp_path / name, cell_diameter=30) for name in "ab")
     for path in sorted(first.rglob("*")):
         if path.is_file():
@@ -104,24 +104,26 @@ def test_the_same_folder_is_the_same_bytes(pieces, tmp_path):
 def test_flows_of_other_files_are_refused_by_name(pieces, tmp_path):
     folder = sets(pieces, tmp_path, cell_diameter=30)
     check_source(folder / "train", check_pairs(pieces / "train"))
-    with pytest.raises(InputError, match=r"Timepoint_004_220518-ST_C03_s3_0: not in .*anew"):
+    with pytest.raises(InputError, match=r"Timepoint_004_220518-ST_C03_s3_0: not in .*again"):
         check_source(folder / "train", load_pairs(pieces / "valid"))
     index = folder / "valid" / "fields.json"
-    told = json.loads(index.read_text())
-    told["fields"][0]["source"]["labels"] = "0" * 64
-    index.write_text(json.dumps(told))
-    with pytest.raises(InputError, match=r"made from another image or label map; write the flows"):
+    content = json.loads(index.read_text())
+    content["fields"][0]["source"]["labels"] = "0" * 64
+    index.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"computed from another image or label map; write the flows"
+    ):
         check_source(folder / "valid", load_pairs(pieces / "valid"))
 
 
-def test_broken_folders_of_flows_are_told(pieces, tmp_path):
+def test_damaged_folders_of_flows_are_errors(pieces, tmp_path):
     folder = sets(pieces, tmp_path, cell_diameter=30) / "train"
     array = folder / "Timepoint_001_220518-ST_C03_s3_400_flows.npy"
     array.write_bytes(array.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"400_flows.npy: missing or cut short"):
         open_fields(folder, [0, 0])
     (folder / "fields.json").write_text('{"format": 0}')
-    with pytest.raises(InputError, match=r"no index of flows that this version reads"):
+    with pytest.raises(InputError, match=r"this version cannot read this index of flows"):
         open_fields(folder, [0, 0])
     with pytest.raises(InputError, match=r"no flows in it \(fields.json is missing\)"):
         open_fields(tmp_path, [0, 0])

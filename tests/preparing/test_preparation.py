@@ -1,4 +1,4 @@
-"""prepare_data.py: every object where it belongs, every fault told, no half-made output."""
+"""prepare_data.py puts every object where it belongs, or reports every fault and writes nothing."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ from helpers.annotations import coloured, disc, on_frame, write_png
 
 from cellular.imaging.fields import load_pairs, read_classes, read_excluded
 from cellular.imaging.images import read_labels
+from cellular.preparing import preparation
 from cellular.preparing.preparation import (
     copy_corresponding_files,
     create_directory,
@@ -35,7 +36,7 @@ def labels_of(annotations, class_name, split, field):
     return read_labels(annotations.out / class_name / split / f"{field}_masks.png")
 
 
-def test_all_has_exactly_the_objects_of_all_classes_but_the_excluded(annotations, prepare):
+def test_all_has_exactly_the_objects_of_the_classes_that_are_not_excluded(annotations, prepare):
     annotations.three_splits()
     code, out, _ = prepare()
     assert code == 0 and "train 1 fields, 11 cells" in out
@@ -55,9 +56,9 @@ def test_all_has_exactly_the_objects_of_all_classes_but_the_excluded(annotations
             assert copy.read_bytes() == (annotations.images / f"{field}.png").read_bytes()
 
 
-def test_classes_and_excluded_cells_are_told_beside_the_label_map(annotations, prepare):
+def test_classes_and_excluded_cells_are_written_beside_the_label_map(annotations, prepare):
     annotations.three_splits()
-    # A later object hides one of fed's wholly: it has no label, and so no class.
+    # A later object hides one of fed completely, which then has neither label nor class.
     hidden = disc(12, 12)
     annotations.object(TEST, "fed", "cell_9", hidden)
     annotations.object(TEST, "unfed", "cell_9", hidden)
@@ -85,13 +86,13 @@ def test_label_maps_without_classes_have_neither(annotations, prepare):
     assert read_classes(pair) is None and read_excluded(pair, read_labels(pair.labels)) is None
 
 
-def test_exclusion_is_the_users(annotations, prepare):
+def test_the_user_chooses_the_excluded_classes(annotations, prepare):
     annotations.three_splits()
     assert prepare("--exclude", "FED", "unidentified")[0] == 0
     assert labels_of(annotations, "all", "test", TEST).max() == 5
 
 
-def test_several_formats(annotations, prepare):
+def test_several_formats_hold_the_same_labels(annotations, prepare):
     annotations.three_splits()
     assert prepare("-f", "png", "tif")[0] == 0
     folder = annotations.out / "all" / "test"
@@ -110,9 +111,9 @@ def test_numbers_follow_natural_order(annotations, prepare):
     assert [labels[40, x] for x in (70, 45, 20)] == [1, 2, 3]
 
 
-def test_what_is_lost_is_counted_and_named(annotations, prepare):
+def test_dropped_objects_are_counted_and_named(annotations, prepare):
     annotations.three_splits()
-    annotations.object(TRAIN, "fed", "cell_0_small", disc(12, 12, 3))  # below cell_1
+    annotations.object(TRAIN, "fed", "cell_0_small", disc(12, 12, 3))  # hidden by cell_1
     annotations.object(TRAIN, "unfed", "nothing", np.zeros((96, 96), bool))
     code, _, err = prepare("--report", annotations.folder / "report.json")
     assert code == 0
@@ -131,7 +132,7 @@ def test_what_is_lost_is_counted_and_named(annotations, prepare):
     assert labels_of(annotations, "all", "train", TRAIN).max() == 11
 
 
-def test_label_maps_of_whole_fields(annotations, prepare):
+def test_label_maps_of_whole_fields_are_renumbered(annotations, prepare):
     for field in (TRAIN, VALID, TEST):
         annotations.image(field)
         labels = disc(20, 20) * 7 + disc(60, 60) * 300
@@ -150,7 +151,23 @@ def test_a_field_of_excluded_cells_only_is_reported(annotations, prepare):
     assert report["names"]["without_cells"] == ["b_ST_D01_s1"]
 
 
-def test_two_runs_are_the_same_bytes(annotations, prepare):
+@pytest.mark.parametrize("name", sorted({*preparation.__all__} - {"process_masks"}))
+def test_preparing_calls_the_functions_that_the_authors_script_has(
+    annotations, prepare, monkeypatch, name
+):
+    annotations.three_splits()
+    calls = []
+    function = getattr(preparation, name)
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(preparation, name, counted)
+    assert prepare()[0] == 0 and calls
+
+
+def test_two_runs_give_the_same_bytes(annotations, prepare):
     annotations.three_splits()
 
     def content():
@@ -161,7 +178,7 @@ def test_two_runs_are_the_same_bytes(annotations, prepare):
     assert content() == content()
 
 
-# --- bad input: one message, code 2, nothing made ------------------------------------------------
+# --- bad input: one message, code 2, nothing written ---------------------------------------------
 
 
 def spoil_missing_masks(a):
@@ -216,7 +233,7 @@ def spoil_no_objects(a):
 def spoil_no_files(a):
     for path in (a.masks / TEST).rglob("*.png"):
         path.unlink()
-    return f"{TEST}: no object, expected <class>/<name>.png"
+    return f"{TEST}: no object in it, expected <class>/<name>.png"
 
 
 def spoil_many_objects(a):
@@ -237,7 +254,7 @@ def spoil_binary(a):
     shutil.rmtree(a.masks / TEST)
     both = (disc(20, 20) | disc(60, 60)).astype(np.uint8) * 255
     tifffile.imwrite(a.masks / f"{TEST}.tif", both)
-    return f"{TEST}.tif: one mask of cell and background"
+    return f"{TEST}.tif: a binary mask of cells and background"
 
 
 def spoil_two_splits(a):
@@ -267,26 +284,26 @@ SPOILS = [value for name, value in sorted(globals().items()) if name.startswith(
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__[6:])
 def test_bad_input_gets_one_clear_error_and_leaves_nothing(annotations, prepare, spoil):
     annotations.three_splits()
-    told = spoil(annotations)
+    message = spoil(annotations)
     before = sorted(annotations.out.rglob("*")) if annotations.out.exists() else None
     code, out, err = prepare()
     assert (code, out) == (2, "")
-    assert err.count("error: ") == 1 and told in err
+    assert err.count("error: ") == 1 and message in err
     after = sorted(annotations.out.rglob("*")) if annotations.out.exists() else None
     assert after == before
     assert not list(annotations.folder.glob(".*partial"))
 
 
-def test_all_faults_are_told_at_once(annotations, prepare):
+def test_all_faults_are_reported_at_once(annotations, prepare):
     annotations.three_splits()
-    told = [spoil_cut_mask(annotations), spoil_no_masks(annotations)]
+    message = [spoil_cut_mask(annotations), spoil_no_masks(annotations)]
     annotations.image(TRAIN, side=64)
     code, _, err = prepare()
     assert code == 2 and "3 faults" in err
-    assert all(fault in err for fault in [*told, "has 64 x 64"])
+    assert all(fault in err for fault in [*message, "has 64 x 64"])
 
 
-def test_force_replaces_an_output_and_a_fault_keeps_the_old_one(annotations, prepare):
+def test_force_replaces_an_output_but_a_fault_keeps_the_old_one(annotations, prepare):
     annotations.three_splits()
     assert prepare()[0] == 0
     kept = labels_of(annotations, "all", "test", TEST)

@@ -88,7 +88,7 @@ def test_two_runs_are_the_same_bytes(run_train, tmp_path):
         (("--use_sgd", "false"), "AdamW with learning_rate 0.2 diverges"),
         (("--min_train_masks", 500), "no field has 500 cells; lower --min_train_masks"),
         (("--train_dir", "nowhere"), "nowhere: no such folder"),
-        (("--model_type", "cyto9"), "neither a file nor a known name"),
+        (("--model_type", "cyto9"), "nor one of the known names: cyto"),
         (("--use_sgd", "perhaps"), "expected true or false, found 'perhaps'"),
         (("--epochs", 3), "unrecognized arguments"),
         (("--precision", "fp16"), "precision fp16 needs a GPU"),
@@ -343,12 +343,12 @@ def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
         first.save({"x": torch.ones(3)})
         assert torch.equal(first.load()["x"], torch.ones(3))
         with Checkpoint("a") as second:
-            assert "runs already elsewhere" in caplog.text and second.load() is None
+            assert "another process runs the same training" in caplog.text and second.load() is None
             second.save({})
             second.remove()
         assert torch.equal(first.load()["x"], torch.ones(3))
         first.path.write_bytes(first.path.read_bytes()[:100])
-        assert first.load() is None and "training starts anew" in caplog.text
+        assert first.load() is None and "training starts from the beginning" in caplog.text
         first.remove()
     with Checkpoint("a") as third:
         assert third.mine and third.load() is None

@@ -77,12 +77,12 @@ class Parser(argparse.ArgumentParser):
 
     def models(self, splits: str) -> None:
         """Add the flags that say which results of two models to read, and of which splits."""
-        text = "holds a folder for each model, as src/eval.py wrote it"
+        text = "folder that holds a folder of scores, written by src/eval.py, for each model"
         self.path("--metrics_dir", help=text, default="metrics")
         names = "pretrained finetuned"
-        text = f"the two folders in it (default: {names})"
+        text = f"the two models, folders in metrics_dir (default: {names})"
         self.add_argument("--models", nargs=2, default=names.split(), metavar="MODEL", help=text)
-        text = f"(default: {splits})"
+        text = f"splits to read (default: {splits})"
         self.add_argument("--splits", nargs="+", default=splits.split(), metavar="SPLIT", help=text)
 
     def seed(self, what: str) -> None:
@@ -121,8 +121,7 @@ def _metavar(annotation: Any) -> str:
 def parameters(model: type[SectionT], args: argparse.Namespace) -> SectionT:
     """Return the parameters of `model`: from the file of `--params`, then from the flags.
 
-    What else the file holds is not looked at: that is checked for the whole file at once, by
-    src/check_params.py.
+    The rest of the file is not checked: src/check_params.py checks the whole file at once.
     """
     values: Any = read_params(args.params) if args.params else {}
     if args.params and model.section:
@@ -157,8 +156,8 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
         _fail("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does. Python would complain once more at
-        # its end, when it flushes what is left.
+        # The reader of our output has closed it, as `head` does. Without this, Python would report
+        # the same again at exit, when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno == errno.ENOSPC:  # outputs have messages of their own, see `files.whole`

@@ -11,7 +11,7 @@ import functools
 import numba
 
 _njit = numba.njit
-numba.njit = functools.partial(_njit, cache=True)
+numba.njit = functools.partial(_njit, cache=True)  # type: ignore[assignment]
 try:
     from cellpose import dynamics
 finally:

@@ -1,4 +1,4 @@
-"""Devices: where the network runs, and the arithmetic that they compute in."""
+"""Devices: where the network runs, and in which arithmetic."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ def available() -> list[str]:
 
 
 def choose(name: str = "auto") -> torch.device:
-    """Return the device of that name, or raise `InputError` if it is not here."""
+    """Return the device of that name, or raise `InputError` if this machine does not have it."""
     usable = available()
     if name == "auto":
         return torch.device(usable[0])
@@ -29,7 +29,9 @@ def choose(name: str = "auto") -> torch.device:
     if device.type not in usable or (
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise InputError(f"device {name!r} is not available here; there is: {', '.join(usable)}")
+        raise InputError(
+            f"device {name!r} is not available here; available are: {', '.join(usable)}"
+        )
     return device
 
 
@@ -51,7 +53,7 @@ def choose_precision(device: torch.device, precision: str = "auto") -> str:
 
 
 def _computes_in_bf16(device: torch.device) -> bool:
-    """Tell whether bf16 is faster on the device: not where it is only emulated."""
+    """Return whether the device has instructions for bf16; where it is emulated, it is slow."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -62,13 +64,11 @@ def _computes_in_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def tensor_float_32(on: bool) -> Iterator[None]:
-    """Let NVIDIA GPUs round to 19 bits in products, or not, until the block ends."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
+    """Allow NVIDIA GPUs to round to 19 bits in products, or forbid it, until the block ends."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = on
     try:
-        for backend in backends:
-            backend.allow_tf32 = on
         yield
     finally:
-        for backend, was in zip(backends, before, strict=True):
-            backend.allow_tf32 = was
+        products.allow_tf32, convolutions.allow_tf32 = before

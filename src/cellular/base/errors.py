@@ -36,14 +36,9 @@ class Faults(list[str]):
             self.extend(error.faults)
 
     def map(self, work: Callable[[T], R], items: Sequence[T], task: str) -> list[R]:
-        """Call `work` with each item, in threads, and keep the faults of calls that fail.
+        """Return what `work` gives of the items, in their order; keep the faults where it fails.
 
-        Threads suffice: the decoders that take nearly all the time do not hold the interpreter.
-
-        Returns
-        -------
-        list
-            The results of the calls that succeeded, in the order of the items.
+        It runs in threads, because the decoders that take most of the time free the interpreter.
         """
         results = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -58,11 +53,7 @@ class Faults(list[str]):
         return results
 
     def raise_all(self, where: object) -> None:
-        """Raise one `InputError` that lists every fault, or return if there is none.
-
-        A single fault is the whole message; before several, a line counts them and names `where`
-        they are.
-        """
+        """If there are faults, raise one `InputError` that lists them and says `where` they are."""
         if not self:
             return
         if len(self) == 1:

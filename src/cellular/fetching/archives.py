@@ -112,19 +112,42 @@ def unpack(archive: Path, folder: Path, place: Place) -> None:
 
 def matching(pattern: str) -> Place:
     """Return a `place` for `unpack` that puts the members that match right into the folder."""
+    return lambda path: (
+        PurePosixPath(path.name) if fnmatch.fnmatchcase(str(path), pattern) else None
+    )
+
+
+def below(folder: str, archive: Path) -> Place:
+    """Return a `place` for `unpack` that keeps the files below `folder`, at whatever depth it is.
+
+    Top folders beginning with "__" or "." are left out: archives from a Mac repeat every folder in
+    __MACOSX.
+
+    Raises
+    ------
+    InputError
+        If not exactly one folder of the archive has this name.
+    """
+    with reading(archive), zipfile.ZipFile(archive) as opened:
+        paths = [PurePosixPath(name) for name in opened.namelist() if not name.endswith("/")]
+    roots = {
+        path.parts[: path.parts.index(folder) + 1]
+        for path in paths
+        if folder in path.parts[:-1] and not path.parts[0].startswith(("__", "."))
+    }
+    if len(roots) != 1:
+        raise InputError(
+            f"{archive}: {len(roots)} folders are named {folder}, expected one; "
+            "is it the right file?"
+        )
+    (root,) = roots
 
     def place(path: PurePosixPath) -> PurePosixPath | None:
-        return PurePosixPath(path.name) if fnmatch.fnmatchcase(str(path), pattern) else None
+        if path.parts[: len(root)] != root or path.name.startswith("."):
+            return None
+        return PurePosixPath(*path.parts[len(root) :])
 
     return place
-
-
-def names(archive: Path) -> list[PurePosixPath]:
-    """Return the paths of all files in a zip archive, sorted."""
-    with reading(archive), zipfile.ZipFile(archive) as opened:
-        return sorted(
-            PurePosixPath(member.filename) for member in opened.infolist() if not member.is_dir()
-        )
 
 
 def read_member(archive: Path, name: str, sha256: str | None = None) -> bytes:
@@ -189,10 +212,6 @@ class RemoteFile(io.RawIOBase):
     def seekable(self) -> bool:
         """Return True: `zipfile` asks before it seeks."""
         return True
-
-    def tell(self) -> int:
-        """Return the position of the next byte."""
-        return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position and return it."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
-from cellular.fetching.archives import Place, fetch_members, matching, names, unpack
+from cellular.fetching.archives import below, fetch_members, matching, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
 from cellular.fetching.local import import_folder, local_folder
 from cellular.fetching.params import DataParams
@@ -65,47 +65,16 @@ def _fetch(name: str) -> Path:
     return path
 
 
-def _members(source: DatasetSource, staging: Path, data: DataParams) -> None:
-    archive = _fetch(source.file)
-    for folder, pattern in source.members.items():
-        unpack(archive, staging / folder, matching(pattern))
-
-
-def _folders(source: DatasetSource, staging: Path, data: DataParams) -> None:
+def _archive(source: DatasetSource, staging: Path, data: DataParams) -> None:
     archive = _fetch(source.file)
     for folder, wanted in source.members.items():
-        unpack(archive, staging / folder, _below(wanted, archive))
-
-
-def _below(folder: str, archive: Path) -> Place:
-    """Return a `place` for `unpack` that keeps the files below `folder`, at whatever depth it is.
-
-    Top folders beginning with "__" or "." are left out: archives from a Mac repeat every folder in
-    __MACOSX.
-    """
-    roots = {
-        path.parts[: path.parts.index(folder) + 1]
-        for path in names(archive)
-        if folder in path.parts[:-1] and not path.parts[0].startswith(("__", "."))
-    }
-    if len(roots) != 1:
-        raise InputError(
-            f"{archive}: {len(roots)} folders are named {folder}, expected one; "
-            "is it the right file?"
-        )
-    (root,) = roots
-
-    def place(path: PurePosixPath) -> PurePosixPath | None:
-        if path.parts[: len(root)] != root or path.name.startswith("."):
-            return None
-        return PurePosixPath(*path.parts[len(root) :])
-
-    return place
+        place = below(wanted, archive) if source.how == "folders" else matching(wanted)
+        unpack(archive, staging / folder, place)
 
 
 def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     masks = _fetch(source.file)
-    unpack(masks, staging / "masks", _below("masks", masks))
+    unpack(masks, staging / "masks", below("masks", masks))
     fields = sorted(path.name for path in (staging / "masks").iterdir() if path.is_dir())
     files = [f"{field}_{wave}.TIF" for field in fields for wave in WAVES]
     images = catalogue().files[source.images]
@@ -117,7 +86,8 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
             raise InputError(
                 f"{address}: no such file in the folder that stands in for {images.url}"
             )
-        unpack(Path(address), channels, _members_of("images", files))
+        members = {PurePosixPath("images", name): PurePosixPath(name) for name in files}
+        unpack(Path(address), channels, members.get)
     else:
         # Kept with the downloads, so that an interrupted fetch resumes with the missing members.
         kept = cache_dir() / f"members-of-{source.images}"
@@ -137,12 +107,6 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
 
     faults.map(merge, fields, "merge")
     faults.raise_all(channels)
-
-
-def _members_of(folder: str, files: list[str]) -> Place:
-    """Return a `place` for `unpack` that keeps these files of a folder, without the folder."""
-    wanted = {PurePosixPath(folder) / name for name in files}
-    return lambda path: PurePosixPath(path.name) if path in wanted else None
 
 
 def merge_channels(paths: list[Path], target: Path) -> None:
@@ -167,4 +131,4 @@ def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
     import_folder(data, staging)
 
 
-HOW = {"members": _members, "channels": _channels, "folders": _folders, "local": _local}
+HOW = {"members": _archive, "folders": _archive, "channels": _channels, "local": _local}

@@ -47,6 +47,9 @@ TIMEOUT = (10, 60)  # seconds to connect, seconds between two reads
 ATTEMPTS = 5  # at a file, when the connection breaks while it is received
 WAIT = 0.5  # seconds before the second attempt; doubled for each further one, with jitter
 RETRIES = 5  # of a request that is refused or finds no connection
+REFUSED = "the server refuses access; if it has blocked this computer, wait some minutes"
+GONE = "the file is no longer there; the citation in the catalogue may lead to its new address"
+REMEDIES = {401: REFUSED, 403: REFUSED, 404: GONE, 410: GONE}
 
 
 def session() -> requests.Session:
@@ -78,12 +81,14 @@ def fetch(name: str, source: SourceFile) -> Path:
     InputError
         If the file cannot be fetched, or is not the one that the catalogue describes.
     """
-    described = described_by_record(source)
+    known = recorded(source.url) if source.url and source.sha256 is None else None
+    described = source.model_copy(update=known.model_dump()) if known else source
     # The remote is part of the name, because two remotes may have files of one name.
     remote = remote_of(source.url) or "file"
     target = cache_dir() / (source.file or f"{remote}-{source.url.rsplit('/', 1)[1]}")
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if target.exists() and described.sha256 and not _difference(target, described):
+        size, sha256 = described.size, described.sha256
+        if target.exists() and sha256 and not _difference(target, size, sha256):
             return target
         log.info("fetching %s: %s", name, source.what)
         url = resolve(source.url)
@@ -103,21 +108,13 @@ def fetch(name: str, source: SourceFile) -> Path:
     return target
 
 
-def described_by_record(source: SourceFile) -> SourceFile:
-    """Return `source` with the recorded size and hash if the catalogue states no hash."""
-    known = recorded(source.url) if source.url and source.sha256 is None else None
-    if known is None:
-        return source
-    return source.model_copy(update=known.model_dump())
-
-
 def _copy(origin: Path, target: Path, source: SourceFile) -> None:
     if not origin.is_file():
         raise InputError(f"{origin}: no such file in the folder that stands in for {source.url}")
     check_space(target.parent, origin.stat().st_size)
     with whole(target) as staging:
         shutil.copyfile(origin, staging)
-        fault = _difference(staging, source)
+        fault = _difference(staging, source.size, source.sha256)
         if fault:
             raise InputError(f"{origin}: {fault}; the file is not used")
 
@@ -194,14 +191,9 @@ def download(
         return part.exists() and part.stat().st_size > 0
 
     retrying(lambda: _receive(http, url, part, source), url, kept)
-    fault = _difference(part, source)
+    fault = _difference(part, source.size, source.sha256)
     if not fault and stated:
-        size, md5 = stated
-        found = part.stat().st_size
-        if found != size:
-            fault = f"{found:,} bytes, Zenodo's record says {size:,}"
-        elif md5 and digest(part, "md5") != md5:
-            fault = f"md5 {digest(part, 'md5')}, Zenodo's record says {md5}"
+        fault = _difference(part, *stated, "md5", "Zenodo's record says")
     if fault:
         part.unlink()
         _state(part).unlink(missing_ok=True)
@@ -288,16 +280,11 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
 def check_response(response: requests.Response, url: str) -> None:
     """Raise `InputError`, with what to do, unless the server sends the file."""
     status = response.status_code
-    if status in (401, 403):
-        remedy = "the server refuses access; if it has blocked this computer, wait some minutes"
-    elif status in (404, 410):
-        remedy = "the file is no longer there; look for its new address, from the citation on"
-    elif status in (200, 206):
+    remedy = REMEDIES.get(status, "try again later")
+    if status in (200, 206):
         if "text/html" not in response.headers.get("Content-Type", ""):
             return
         remedy = "it sent a web page in place of the file; read it in a browser"
-    else:
-        remedy = "try again later"
     raise InputError(f"{url}: the server answered {status} {response.reason}; {remedy}")
 
 
@@ -311,11 +298,13 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _difference(path: Path, source: SourceFile) -> str | None:
-    """Return what differs between a file and its description, or None."""
-    size = path.stat().st_size
-    if source.size is not None and size != source.size:
-        return f"{size:,} bytes, expected {source.size:,}"
-    if source.sha256 is not None and (found := digest(path)) != source.sha256:
-        return f"sha256 {found}, expected {source.sha256}"
+def _difference(
+    path: Path, size: int | None, checksum: str | None, kind: str = "sha256", said: str = "expected"
+) -> str | None:
+    """Return how a file differs from the size and the checksum that are known, or None."""
+    found = path.stat().st_size
+    if size is not None and size != found:
+        return f"{found:,} bytes, {said} {size:,}"
+    if checksum and (actual := digest(path, kind)) != checksum:
+        return f"{kind} {actual}, {said} {checksum}"
     return None

@@ -22,6 +22,7 @@ IMG = "_img"
 SEG = "_seg"
 CELLPOSE_MASKS = ("_cp_masks", MASKS)  # as Cellpose's command line and its training name them
 CELLPOSE_OTHER = ("_flows", "_cp_flows", "_cp_output", "_cp_outlines")  # its other output files
+Reader = Callable[[Path], np.ndarray]  # of a file with a label map
 LAYOUTS = {
     "paper": "images/<field>.<ext> and masks/<field>/<class>/<name>.png",
     "labels": "images/<field>.<ext> and masks/<field>.<png|tif>",
@@ -58,10 +59,9 @@ def import_folder(params: DataParams, output: Path) -> None:
         )
     layout = recognise(folder) if params.layout == "auto" else params.layout
     log.info("%s: layout %s, %s", folder, layout, LAYOUTS[layout])
-    images, masks = output / "images", output / "masks"
-    images.mkdir(parents=True)
-    masks.mkdir()
-    READERS[layout](folder, images, masks)
+    for name in ("images", "masks"):
+        (output / name).mkdir(parents=True)
+    READERS[layout](folder, output)
 
 
 def recognise(folder: Path) -> str:
@@ -88,36 +88,32 @@ def recognise(folder: Path) -> str:
     raise InputError(f"{folder}: {what}; name one with data.layout. The layouts are {known}")
 
 
-def _read_paper(folder: Path, images: Path, masks: Path) -> None:
-    _copy_images(folder, images)
+def _read_paper(folder: Path, output: Path) -> None:
+    _copy_images(folder, output)
     for path in sorted((folder / "masks").rglob("*")):
         if path.is_file() and not path.name.startswith("."):
-            target = masks / path.relative_to(folder / "masks")
+            target = output / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 
 
-def _read_labels(folder: Path, images: Path, masks: Path) -> None:
-    _copy_images(folder, images)
-    _write_labels(
-        folder, _by_field(folder, label_files(folder / "masks"), MASKS), read_labels, masks
+def _read_labels(folder: Path, output: Path) -> None:
+    _copy_images(folder, output)
+    found = _by_field(folder, label_files(folder / "masks"), MASKS)
+    _write_labels(folder, found, read_labels, output)
+
+
+def _read_cellpose(folder: Path, output: Path) -> None:
+    files = [path for path in label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
+    _copy_pairs(folder, _by_field(folder, files, *CELLPOSE_MASKS), read_labels, output)
+
+
+def _read_seg(folder: Path, output: Path) -> None:
+    _copy_pairs(
+        folder, _by_field(folder, sorted(folder.glob(f"*{SEG}.npy")), SEG), read_seg, output
     )
 
 
-def _read_cellpose(folder: Path, images: Path, masks: Path) -> None:
-    files = [path for path in label_files(folder) if path.stem.endswith(CELLPOSE_MASKS)]
-    found = _by_field(folder, files, *CELLPOSE_MASKS)
-    _copy_images_beside(folder, found, images)
-    _write_labels(folder, found, read_labels, masks)
-
-
-def _read_seg(folder: Path, images: Path, masks: Path) -> None:
-    found = _by_field(folder, sorted(folder.glob(f"*{SEG}.npy")), SEG)
-    _copy_images_beside(folder, found, images)
-    _write_labels(folder, found, read_seg, masks)
-
-
-# Each takes the user's folder, and the folders to write images and masks to.
 READERS = {
     "paper": _read_paper,
     "labels": _read_labels,
@@ -132,8 +128,8 @@ def _images_of(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _copy_images(folder: Path, images: Path) -> None:
-    """Copy the folder of images of a layout that has one."""
+def _copy_images(folder: Path, output: Path) -> None:
+    """Copy the images of a layout that has a folder of images and one of masks."""
     source = _images_of(folder)
     if source is None or not (folder / "masks").is_dir():
         raise InputError(
@@ -141,23 +137,21 @@ def _copy_images(folder: Path, images: Path) -> None:
             "data.layout"
         )
     for path in image_files(source):
-        shutil.copyfile(path, images / path.name)
+        shutil.copyfile(path, output / "images" / path.name)
 
 
-def _copy_images_beside(folder: Path, found: dict[str, Path], images: Path) -> None:
-    """Copy the images of a folder that also holds their masks, `found` by field."""
+def _copy_pairs(folder: Path, found: dict[str, Path], read: Reader, output: Path) -> None:
+    """Copy the images beside the label maps in one folder, and write those label maps."""
     others = (*CELLPOSE_MASKS, *CELLPOSE_OTHER)
     files = [path for path in image_files(folder) if not path.stem.endswith(others)]
-    by_field = _by_field(folder, files, IMG)
-    faults = Faults(
-        f"{path}: no image beside it" for field, path in found.items() if field not in by_field
-    )
-    faults += [
-        f"{path}: no masks beside it" for field, path in by_field.items() if field not in found
-    ]
+    images = _by_field(folder, files, IMG)
+    faults = Faults(f"{found[field]}: no image beside it" for field in found.keys() - images)
+    faults += [f"{images[field]}: no masks beside it" for field in images.keys() - found]
+    faults.sort()
     faults.raise_all(folder)
-    for field, path in by_field.items():
-        shutil.copyfile(path, images / f"{field}{path.suffix}")
+    for field, path in images.items():
+        shutil.copyfile(path, output / "images" / f"{field}{path.suffix}")
+    _write_labels(folder, found, read, output)
 
 
 def _by_field(folder: Path, paths: list[Path], *endings: str) -> dict[str, Path]:
@@ -180,16 +174,14 @@ def _by_field(folder: Path, paths: list[Path], *endings: str) -> dict[str, Path]
     return {field: found for field, (found,) in fields.items()}
 
 
-def _write_labels(
-    folder: Path, found: dict[str, Path], read: Callable[[Path], np.ndarray], masks: Path
-) -> None:
-    """Write the label map of each field as `<masks>/<field>.tif`."""
+def _write_labels(folder: Path, found: dict[str, Path], read: Reader, output: Path) -> None:
+    """Write the label map of each field as `<output>/masks/<field>.tif`."""
 
     def write(field: str) -> None:
         labels = read(found[field])
         check_separated(found[field], labels)
         # 32 bits, because maps with too many objects for 16 are refused later, by `prepare`.
-        write_tiff(masks / f"{field}.tif", labels.astype(np.uint32))
+        write_tiff(output / "masks" / f"{field}.tif", labels.astype(np.uint32))
 
     faults = Faults()
     faults.map(write, sorted(found), "import")

@@ -36,8 +36,8 @@ def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
         if not path.is_file():
             known = ", ".join([*sorted(catalogue().weights), SCRATCH])
             raise InputError(
-                f"model type {model_type!r}: neither a file, {path.resolve()}, nor one of the "
-                f"known names: {known}"
+                f"model type {model_type!r} is neither a file nor a known name; there is no file "
+                f"{path.resolve()}; names that are known: {known}"
             )
         return weights.load(path)
     path = fetch(source.file, catalogue().files[source.file])

@@ -76,7 +76,7 @@ def find_images(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
     """Return the image files of a folder, by field; label maps beside them are left out."""
     images: dict[str, list[Path]] = {}
     for path in image_files(folder, pattern):
-        if not path.stem.endswith(MASKS):
+        if not path.stem.endswith((MASKS, EXCLUDED)):
             images.setdefault(path.stem, []).append(path)
     return images
 
@@ -109,32 +109,25 @@ def load_pairs(folder: Path) -> list[Pair]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; prepare it with src/prepare_data.py")
-    images = {
-        field: paths for field, paths in find_images(folder).items() if not field.endswith(EXCLUDED)
-    }
+    images = find_images(folder)
     labels: dict[str, Path] = {}
     excluded: dict[str, Path] = {}
-    for path in label_files(folder):
-        # A field may have the same label map as PNG and as TIFF: take the first.
+    for path in reversed(label_files(folder)):  # of a PNG and a TIFF of one map, the PNG remains
         for ending, found in ((MASKS, labels), (EXCLUDED, excluded)):
             if path.stem.endswith(ending):
-                found.setdefault(path.stem.removesuffix(ending), path)
-    classes = {
-        path.name.removesuffix(CLASSES): path for path in sorted(folder.glob(f"[!.]*{CLASSES}"))
-    }
-    faults = Faults(
-        f"{path}: no image beside it" for field, path in labels.items() if field not in images
-    )
+                found[path.stem.removesuffix(ending)] = path
+    classes = {path.name.removesuffix(CLASSES): path for path in folder.glob(f"[!.]*{CLASSES}")}
+    faults = Faults(f"{labels[field]}: no image beside it" for field in labels.keys() - images)
     faults += [
         f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
-        for field in images
-        if field not in labels
+        for field in images.keys() - labels
     ]
     faults += [
         f"{' and '.join(map(str, paths))}: two images of one field; remove one"
         for paths in images.values()
         if len(paths) > 1
     ]
+    faults.sort()
     faults.raise_all(folder)
     if not labels:
         raise InputError(

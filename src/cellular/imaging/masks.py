@@ -35,7 +35,7 @@ def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> Non
     if shape[:2] != other_shape[:2]:
         raise InputError(
             f"{path}: {shape[1]} x {shape[0]} pixels, but {other} has "
-            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must have one size"
+            f"{other_shape[1]} x {other_shape[0]}; masks and image of a field must be of one size"
         )
 
 

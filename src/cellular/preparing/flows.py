@@ -24,9 +24,7 @@ from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
 
-SMALLEST_DIAMETER = (
-    5.0  # pixels; Cellpose's limit, because smaller ones would magnify crops too far
-)
+SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's limit, because smaller ones magnify crops too far
 CPU = torch.device("cpu")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -10,11 +11,16 @@ from cellular.base.devices import choose_precision
 from cellular.base.errors import InputError
 
 SYNCHRONISED = ["cuda"]  # devices on which PyTorch can synchronise batch normalisation
-FABRIC_PRECISION = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "tf32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 
 
 def launch(device: torch.device, precision: str = "auto") -> Fabric:
-    """Return Fabric for this process; under `fabric run` or `torchrun` it is one of several.
+    """Return Fabric for this process, which under `fabric run` and `torchrun` is one of several.
 
     Raises
     ------
@@ -34,13 +40,10 @@ def launch(device: torch.device, precision: str = "auto") -> Fabric:
             f"{world} processes on {device.type}: several processes need a GPU each, because "
             "PyTorch synchronises batch normalisation on GPUs only; start one process"
         )
-    devices = local
-    if world == 1 and device.type == "cuda":
-        devices = [device.index or 0]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our log says the same
     fabric = Fabric(
         accelerator=device.type,
-        devices=devices,
+        devices=[device.index or 0] if world == 1 and device.type == "cuda" else local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
         precision=FABRIC_PRECISION[chosen],

@@ -1,8 +1,8 @@
-"""Checkpoints: the state of a training run, from which it goes on after a kill.
+"""Checkpoints: the saved state of a training run, from which it resumes after a kill.
 
-They lie in the cache folder, outside of the outputs that DVC removes before a stage and resets
-before an experiment, under a name that everything which decides the result is hashed into. So a run
-finds its own state in whatever folder it is started again, and never another run's.
+They are kept in the cache folder, because DVC removes the outputs of a stage before it runs. The
+name of a checkpoint is a hash of everything that decides the result, so that a run finds its own
+state in whatever folder it is started again, and never that of another run.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ LIBRARIES = ("cellpose", "lightning-fabric", "numpy", "opencv-python-headless", 
 
 
 def code_identity() -> str:
-    """Return the loaded files of all our packages, hashed, and the versions of libraries."""
+    """Return a line for each loaded module of our packages, with its hash, and each library."""
     listed = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
     for name, module in sorted(sys.modules.items()):
-        if name.partition(".")[0] == PACKAGE and getattr(module, "__file__", None):
-            content = Path(module.__file__).read_bytes()
-            listed.append(f"{name} {hashlib.sha256(content).hexdigest()}")
+        path = getattr(module, "__file__", None)
+        if path and name.partition(".")[0] == PACKAGE:
+            listed.append(f"{name} {hashlib.sha256(Path(path).read_bytes()).hexdigest()}")
     return "\n".join(listed)
 
 
 def identity(*parts: str) -> str:
-    """Return a hash of all that decides a result."""
+    """Return a hash of the texts that together decide a result."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 class Checkpoint:
-    """The state of one run, on disk; with it the run is in use, and no other process writes it."""
+    """The state of one run on disk, locked: only one process at a time reads and writes it."""
 
     def __init__(self, name: str):
         folder = cache_dir() / "training"
@@ -54,20 +54,20 @@ class Checkpoint:
             self.mine = True
         except Timeout:
             self.mine = False
-            log.warning("the same training runs already elsewhere; this one is not saved meanwhile")
+            log.warning("another process runs the same training; this one saves no state")
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved, or None."""
+        """Return the saved state, or None if there is none that can be read."""
         if not self.mine or not self.path.exists():
             return None
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
-            log.warning("%s cannot be read; training starts anew", self.path)
+            log.warning("%s cannot be read; training starts from the beginning", self.path)
             return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace what was saved, in one step."""
+        """Replace the saved state, in one step."""
         if self.mine:
             content = io.BytesIO()
             torch.save(state, content)
@@ -75,7 +75,7 @@ class Checkpoint:
                 staging.write_bytes(content.getbuffer())
 
     def remove(self) -> None:
-        """Forget the run: it is finished, or led nowhere."""
+        """Remove the saved state, once the run is finished or has failed."""
         if self.mine:
             self.path.unlink(missing_ok=True)
 
@@ -83,5 +83,5 @@ class Checkpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let other processes have the run."""
+        """Unlock the state."""
         self._lock.release()

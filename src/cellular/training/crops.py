@@ -1,9 +1,9 @@
-"""Crops: pieces of fields at random places, rotated, flipped and scaled, that a step is made on.
+"""Crops: pieces of fields, at random places, rotated, flipped and scaled, for a training step.
 
-`cellpose.transforms.random_rotate_and_resize` copies whole fields, in memory, for every crop. Here
-its random numbers are drawn first, in its order, and only the pixels that a crop shows are read:
-the same values (tests/test_crops.py), from fields that are mapped from disk, by several threads
-ahead of the network.
+`cellpose.transforms.random_rotate_and_resize` copies whole fields in memory for every crop. Here
+its random numbers are drawn first, in its order, and only the pixels that a crop shows are read,
+from fields that are mapped from disk, by several threads ahead of the network. The values are the
+same (tests/training/test_crops.py).
 """
 
 import os
@@ -18,7 +18,7 @@ from cellular.imaging.trainingset import TrainingField
 from cellular.training.params import TrainParams
 
 SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
-AHEAD = 4  # batches that are cut before they are needed
+AHEAD = 4  # batches that are prepared before the network needs them
 MARGIN = 2  # pixels around the corners of a crop, for interpolation and rounding
 
 Batch = tuple[np.ndarray, np.ndarray]  # (n, channels, S, S) images; (n, 3, S, S) cell and flows
@@ -26,26 +26,26 @@ Batch = tuple[np.ndarray, np.ndarray]  # (n, channels, S, S) images; (n, 3, S, S
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a crop lies."""
+    """The place of a crop."""
 
     field: int  # index of its field
     flip: bool  # left and right exchanged, before the rotation
     angle: float  # radians
-    matrix: np.ndarray  # (2, 3), from pixels of the field (flipped, if so) to pixels of the crop
-    noise_seed: tuple[int, ...]  # of brightness and noise
+    matrix: np.ndarray  # (2, 3), from pixels of the (flipped) field to pixels of the crop
+    noise_seed: tuple[int, ...]  # for brightness and noise
 
 
 class Crops:
-    """The crops of a training set's fields: which, where, and their pixels."""
+    """Random crops of the fields of a training set."""
 
     def __init__(self, fields: Sequence[TrainingField], params: TrainParams, count: int | None):
-        """Make `count` crops an epoch, at random, or one of each field."""
+        """Choose `count` crops an epoch at random; None: one of each field."""
         self.fields = fields
         self.params = params
         self.count = count or len(fields)
 
     def plan(self, seed: int) -> list[Crop]:
-        """Return the crops of an epoch. Seed and numbers are drawn in Cellpose's order."""
+        """Return the crops of an epoch. Their random numbers are drawn in Cellpose's order."""
         random = np.random.RandomState(seed)
         total = len(self.fields)
         if self.count == total:
@@ -56,7 +56,7 @@ class Crops:
         return [self._place(int(index), random, (seed, n)) for n, index in enumerate(order)]
 
     def _place(self, index: int, random: np.random.RandomState, noise_seed: tuple) -> Crop:
-        """Draw a crop's place, as `random_rotate_and_resize` of cellpose 3.1.1.3 does."""
+        """Draw the place of a crop as `random_rotate_and_resize` of cellpose 3.1.1.3 does."""
         params, field = self.params, self.fields[index]
         height, width = field.shape
         size = params.crop_size
@@ -65,7 +65,7 @@ class Crops:
         angle = random.rand() * np.pi * 2
         scale = np.float32((1 - spread / 2) + spread * random.rand())
         if params.rescale:
-            # In double precision, and only then rounded, as Cellpose's arrays have it.
+            # Multiplied in double precision and then rounded, as in Cellpose.
             scale = np.float32(np.float64(scale) * (1.0 / (field.diameter / field.seen_diameter)))
         room = np.maximum(0, np.array([width * scale - size, height * scale - size]))
         shift = (random.rand(2) - 0.5) * room
@@ -74,13 +74,13 @@ class Crops:
         right = np.array([np.cos(angle), np.sin(angle)])
         down = np.array([np.cos(np.pi / 2 + angle), np.sin(np.pi / 2 + angle)])
         matrix = cv2.getAffineTransform(
-            np.float32([centre, centre + np.array([1, 0]), centre + np.array([0, 1])]),
-            np.float32([target, target + scale * right, target + scale * down]),
+            np.array([centre, centre + np.array([1, 0]), centre + np.array([0, 1])], np.float32),
+            np.array([target, target + scale * right, target + scale * down], np.float32),
         )
         return Crop(index, flip and params.flip, angle, matrix, noise_seed)
 
     def cut(self, crops: Sequence[Crop]) -> Batch:
-        """Return the pixels of crops: images and what the network is to predict of them."""
+        """Return the pixels of crops: their images, and what the network is to predict of them."""
         size = self.params.crop_size
         inputs = len(self.fields[crops[0].field].channels)
         images = np.zeros((len(crops), inputs, size, size), np.float32)
@@ -99,7 +99,7 @@ class Crops:
                     flows, (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_LINEAR), strict=True
                 )
             )
-            # Arrows turn with the picture.
+            # The flow vectors are flipped and rotated with the image.
             right = -right if crop.flip else right
             cosine, sine = np.cos(-crop.angle), np.sin(-crop.angle)
             targets[number] = cell, -right * sine + down * cosine, right * cosine + down * sine
@@ -107,7 +107,7 @@ class Crops:
         return images, targets
 
     def _disturb(self, image: np.ndarray, crop: Crop) -> None:
-        """Change brightness and add noise, in place, as far as the parameters ask for it."""
+        """Change brightness and add noise, in place, if the parameters ask for it."""
         params = self.params
         if not params.brightness and not params.noise:
             return
@@ -119,9 +119,9 @@ class Crops:
     def batches(
         self, seed: int, *, size: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """Give the batches of an epoch, from number `start` on; threads cut them ahead.
+        """Give the batches of an epoch from number `start` on, made ahead by threads.
 
-        Process `rank` of `world` gets an equal part of each batch of `size` crops.
+        Of a batch of `size` crops, process `rank` of `world` gets its own equal part.
         """
         plan = self.plan(seed)
         batches = [plan[first : first + size] for first in range(0, len(plan), size)][start:]
@@ -136,9 +136,9 @@ class Crops:
 def _window(
     crop: Crop, shape: tuple[int, int], size: int
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Return the part of its field that a crop shows, and the way from there to the crop.
+    """Return the window of its field that a crop shows, and where its pixels lie in that window.
 
-    The matrix (2, 3) leads from pixels of the crop to those of the part (flipped, if it is so).
+    The matrix (2, 3) maps pixels of the crop to pixels of the window (flipped, if the crop is).
     """
     height, width = shape
     inverse = cv2.invertAffineTransform(crop.matrix)
@@ -150,7 +150,7 @@ def _window(
         np.clip(first, 0, [width - 1, height - 1]),
         np.clip(last, 1, [width, height]),
     )
-    moved = inverse.copy()
+    moved = np.array(inverse, np.float64)
     moved[:, 2] -= [left, top]
     if crop.flip:
         left, right = width - right, width - left

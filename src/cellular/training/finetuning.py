@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a training writes to."""
+    """The files that a training run writes."""
 
     model: Path  # the weights that are kept (`params.keep`); Cellpose opens them
     last_model: Path  # the weights of the last step
-    metrics_dir: Path  # train.csv, which grows by a row each epoch, and at the end train.json
+    metrics_dir: Path  # for train.csv, a row for each epoch so far, and at the end train.json
 
     @property
     def losses(self) -> Path:
@@ -42,11 +42,11 @@ class Outputs:
 
     @property
     def summary(self) -> Path:
-        """What `fine_tune` returns, as JSON."""
+        """The summary that `fine_tune` returns, as JSON."""
         return self.metrics_dir / "train.json"
 
     def check(self, inputs: Sequence[Path], force: bool) -> None:
-        """Raise `InputError` if an output would replace an input or, unless `force`, itself."""
+        """Raise `InputError` if an output would replace an input or, unless `force`, exists."""
         for path in (self.model, self.last_model, self.summary):
             check_new(path, force)
         check_apart([self.model, self.last_model], inputs)
@@ -54,7 +54,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Fields:
-    """The fields of a training, and the size of their cells."""
+    """The fields of a training run, and the size of their cells."""
 
     train: list[TrainingField]
     valid: list[TrainingField]
@@ -67,9 +67,10 @@ class Fields:
 
     @property
     def diameter_in_weights(self) -> float:
-        """The diameter with which `CellposeModel.eval` resizes images as they were in training.
+        """The diameter to store in the weights, so that Cellpose resizes images as in training.
 
-        It resizes by 30 over this, and not by the size at which the network saw cells.
+        `CellposeModel.eval` resizes them by 30 over the stored diameter, at whatever size the
+        network saw cells in training.
         """
         return self.diameter * NETWORK_DIAMETER / self.train[0].seen_diameter
 
@@ -88,8 +89,8 @@ def fine_tune(
 ) -> dict:
     """Train from the weights `state`; write weights, losses and a summary.
 
-    A run that was killed resumes where its state was last saved (`cellular.training.checkpoints`),
-    when it is called again with the same code, data and parameters, and ends in the same bytes.
+    A run that was killed resumes from its last saved state (`cellular.training.checkpoints`) when
+    it is called again with the same code, data and parameters, and ends in the same bytes.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def fine_tune(
             on_epoch=lambda epochs: _write_csv(outputs.losses, epochs) if first else None,
         )
         summary = _summary(run, params, fields)
-        if first:
+        if checkpoint:
             diameter = fields.diameter_in_weights
             weights.save(_with_diameter(last, diameter), outputs.last_model)
             weights.save(_with_diameter(run.best_state or last, diameter), outputs.model)
@@ -157,7 +158,7 @@ def fine_tune(
 
 
 def _open(train_set: Path, valid_set: Path, params: TrainParams) -> Fields:
-    """Open the fields with enough cells to train on, and list the others in the log."""
+    """Open the fields; list those with too few cells to train on in the log, and leave them out."""
     train_fields, valid_fields = (
         open_fields(folder, params.channels) for folder in (train_set, valid_set)
     )
@@ -210,7 +211,7 @@ def _hash(state: weights.State) -> str:
 def _ap50(
     valid_dir: Path, valid_set: Path, diameter: float, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
-    """Return a function that scores weights on the whole validation fields: mean AP@0.5."""
+    """Return a function that scores weights by mean AP@0.5 on the whole validation fields."""
     from cellular.training.validation import mean_ap50  # takes seconds to import
 
     settings = Settings(

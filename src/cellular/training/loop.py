@@ -1,4 +1,4 @@
-"""The training loop: Cellpose's network, flows and augmentation, with losses one can follow.
+"""The training loop: Cellpose's network, loss and augmentation, with a record of every epoch.
 
 `cellpose.train.train_seg` shows nothing before it ends, cannot be resumed, and gives the weights of
 its last epoch. With the parameters in `REFERENCE` and seed 0, this loop gives the same losses and
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,6 +76,7 @@ class Run:
     losses: list[float] = field(default_factory=list)  # of those steps, each a sum over its crops
     epochs: list[Epoch] = field(default_factory=list)  # finished epochs
     best: int | None = None  # number of the best epoch so far
+    best_score: float = -math.inf  # AP@0.5 in that epoch, or minus the validation loss
     without_improvement: int = 0  # validations since the best epoch
     best_state: weights.State | None = None
     stopped: str | None = None  # the reason, once the run is over
@@ -130,6 +131,7 @@ class Trainer:
         self.net = net.to(memory_format=self.layout)
 
         # Optimizer
+        optimizer: torch.optim.Optimizer
         if params.use_sgd:
             optimizer = torch.optim.SGD(
                 net.parameters(),
@@ -180,7 +182,7 @@ class Trainer:
         return loss.detach()
 
     def batches(self) -> Iterator[Batch]:
-        """Give the batches that are left of the current epoch."""
+        """Give the remaining batches of the current epoch."""
         epoch = len(self.progress.epochs)
         return self.crops.batches(
             self.seed * SEED_STEP % 2**31 + epoch,
@@ -204,9 +206,8 @@ class Trainer:
         """Return the mean loss over the crops of an epoch, those of all processes together."""
         total = sum(self.progress.losses)
         if self.fabric.world_size > 1:
-            total = self.fabric.all_reduce(
-                torch.tensor(total, dtype=torch.float64), reduce_op="sum"
-            ).item()
+            part = torch.tensor(total, dtype=torch.float64)
+            total = cast(torch.Tensor, self.fabric.all_reduce(part, reduce_op="sum")).item()
         return total / self.crops.count
 
     def state(self) -> dict[str, Any]:
@@ -226,8 +227,8 @@ class Trainer:
         if self.mean:
             self.mean.load_state_dict(state["mean"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.progress = Run(**state["progress"])
-        self.progress.epochs = [Epoch(**epoch) for epoch in self.progress.epochs]
+        epochs = [Epoch(**epoch) for epoch in state["progress"]["epochs"]]
+        self.progress = Run(**state["progress"] | {"epochs": epochs})
 
 
 def train(
@@ -307,7 +308,7 @@ def _epoch(
     bar: tqdm,
     ap50: Callable[[weights.State], float] | None,
 ) -> bool:
-    """Make the steps that are left of an epoch, and validate; return whether it was finished."""
+    """Make the remaining steps of an epoch, and validate; return whether the epoch was finished."""
     progress, params, fabric = trainer.progress, trainer.params, trainer.fabric
     number = len(progress.epochs) + 1
     rate = float(trainer.rates[number - 1, progress.step - 1])
@@ -354,9 +355,10 @@ def _finish_epoch(trainer: Trainer) -> None:
     progress, params = trainer.progress, trainer.params
     epoch = progress.epochs[-1]
     if epoch.valid_loss is not None:
-        known = {record.epoch: record for record in progress.epochs}
-        if progress.best is None or _better(epoch, known[progress.best]):
-            progress.best, progress.without_improvement = epoch.epoch, 0
+        score = -epoch.valid_loss if epoch.valid_ap50 is None else epoch.valid_ap50
+        if score > progress.best_score:
+            progress.best, progress.best_score = epoch.epoch, score
+            progress.without_improvement = 0
             if params.keep != "last":
                 progress.best_state = {
                     key: value.detach().cpu().clone()
@@ -370,14 +372,8 @@ def _finish_epoch(trainer: Trainer) -> None:
         progress.stopped = f"no improvement in {params.patience} validations"
 
 
-def _better(epoch: Epoch, best: Epoch) -> bool:
-    if epoch.valid_ap50 is not None and best.valid_ap50 is not None:
-        return epoch.valid_ap50 > best.valid_ap50
-    return epoch.valid_loss < best.valid_loss
-
-
 def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
-    """Raise `InputError` if the loss is not a number, or too large to recover from."""
+    """Raise `InputError` if the loss is not a number, or so large that no run recovers from it."""
     if loss < EXPLODED:
         return
     value = f"{loss:.3g}" if math.isfinite(loss) else "not a number any more"
@@ -407,22 +403,22 @@ def _interrupts() -> Iterator[list[int]]:
 
     A second signal ends the program at once.
     """
-    asked: list[int] = []
+    received: list[int] = []
     kinds = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield received
         return
     before = {kind: signal.getsignal(kind) for kind in kinds}
 
     def note(kind: int, frame: object) -> None:
-        asked.append(kind)
+        received.append(kind)
         for which, handler in before.items():
             signal.signal(which, handler)
 
     for kind in kinds:
         signal.signal(kind, note)
     try:
-        yield asked
+        yield received
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -6,7 +6,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from cellular.training.params import Schedule
 
-WARM_UP = 0.1  # part of the steps, with cosine
+WARM_UP = 0.1  # part of the steps in which the schedule cosine rises
 
 
 def cellpose_rates(n_epochs: int, rate: float) -> np.ndarray:
@@ -42,7 +42,7 @@ def learning_rates(schedule: Schedule, n_epochs: int, steps: int, rate: float) -
         cosine = rate * (1 + np.cos(np.pi * ((done - WARM_UP) / (1 - WARM_UP)))) / 2
         rates = np.where(done < WARM_UP, rate * np.minimum(1, done / WARM_UP), cosine)
     else:
-        # OneCycleLR gives its rates one by one, to an optimizer; here it is one of no weights.
+        # OneCycleLR sets the rate of an optimizer, step by step; this one trains nothing.
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
         cycle = OneCycleLR(optimizer, rate, total_steps=total, cycle_momentum=False)
         rates = np.empty(total)

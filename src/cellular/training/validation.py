@@ -1,4 +1,4 @@
-"""Validation on whole fields: how many cells the network finds, not only how well it fits crops."""
+"""Validation on whole fields: how many cells the network finds, not only its loss on crops."""
 
 import tempfile
 from pathlib import Path
@@ -18,10 +18,10 @@ def mean_ap50(
 ) -> float:
     """Return AP@0.5 of weights on the fields of a prepared folder, mean over the fields.
 
-    0 if no field has a cell, true or predicted.
+    It is 0 if no field has a cell, true or predicted.
     """
-    with tempfile.TemporaryDirectory() as made:
-        path = Path(made) / "weights"
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "weights"
         weights.save(state, path)
         model = load_model(path, device)
     scores = []

@@ -1,0 +1,109 @@
+"""Every benchmark runs on a small input. Its figures are not tested."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from helpers.annotations import ROOT
+
+import benchmarks
+from benchmarks import tolerance
+
+# These start several processes, or train several times.
+SLOW = ("evaluate", "evaluate_memory", "quality", "tolerance", "train_memory", "train_start")
+
+
+def results():
+    """Return the files in the folders where benchmarks keep their results, with their dates."""
+    return {
+        path: path.stat().st_mtime_ns
+        for name in ("experiments", "metrics")
+        for path in (ROOT / name).rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in benchmarks.NAMES
+    ],
+)
+def test_a_benchmark_runs_on_a_small_input_and_keeps_nothing_of_it(name):
+    before = results()
+    result = importlib.import_module(f"benchmarks.{name}").run(small=True)
+    if result is None:
+        assert name == "train_gpu"
+    else:
+        assert result.line(name).startswith(f"{name}: ")
+    assert results() == before
+
+
+def test_benchmarks_of_hours_run_only_when_they_are_named():
+    assert set(benchmarks.HOURS) < set(benchmarks.NAMES)
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "without names, all but those that take hours" in " ".join(done.stdout.split())
+
+
+def test_an_unknown_benchmark_gets_a_list_of_those_that_exist():
+    command = [sys.executable, "-m", "benchmarks", "speed"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "no benchmark 'speed'; there are: evaluate" in done.stderr
+
+
+def test_a_tolerance_is_the_largest_difference_rounded_up_to_three_digits():
+    committed = {"test": {"ap50": 0.5731, "count_error": -0.27}, "best_valid_loss": 1.6}
+    runs = [
+        {"test": {"ap50": 0.5681, "count_error": -0.27}, "best_valid_loss": 1.6101},
+        {"test": {"ap50": 0.5732, "count_error": -0.27}, "best_valid_loss": 1.5999},
+    ]
+    assert tolerance.tolerances_of(committed, runs) == {
+        "test": {"ap50": 0.005, "count_error": 0.0},
+        "best_valid_loss": 0.011,
+    }
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A repository with the outputs of a run, as far as the benchmark looks for them."""
+    for name in ("data/prepared/all", "data/flows", "metrics", "models/pretrained"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "metrics/summary.json").write_text(json.dumps({"test": {"ap50": 0.5}}))
+    monkeypatch.setattr(tolerance, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_tolerances_are_measured_once_for_each_variation_and_params_yaml(finished, monkeypatch):
+    measured = []
+
+    def measure(params, changes, *_):
+        measured.append(changes)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"test": {"ap50": 0.5 + 0.01 * changes.get("seed", 0)}}
+
+    monkeypatch.setattr(tolerance, "_measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        tolerance.run()
+    assert not (finished / "metrics/tolerances.json").exists()
+    assert "0.04" in tolerance.run().text
+    count = len(measured)
+    assert all(measured.count(changes) == 1 for changes in measured if changes != measured[2])
+    written = json.loads((finished / "metrics/tolerances.json").read_text())
+    assert written["tolerances"] == {"test": {"ap50": 0.04}}
+    assert written["runs"].keys() >= {"committed", "32 bits", "one thread", "seed 1", "seed 4"}
+    assert tolerance.run() and len(measured) == count
+    params = finished / "params.yaml"
+    params.write_text(params.read_text().replace("n_epochs: 30", "n_epochs: 31"))
+    assert tolerance.run() and len(measured) == 2 * count - 1
+
+
+def test_tolerances_need_a_finished_run(finished):
+    shutil.rmtree(finished / "data/flows")
+    with pytest.raises(SystemExit, match=r"data/flows missing; run `make repro` first"):
+        tolerance.run()
