@@ -1,8 +1,8 @@
 """How far the numbers of metrics/summary.json differ between machines, and between seeds.
 
 Needs a finished `make repro`. The default training and evaluation are repeated with other rounding
-(another precision, another number of threads: what differs from machine to machine) and with other
-seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was
+(another precision and another number of threads, which differ from machine to machine) and with
+other seeds. Every finished run is kept in experiments/tolerance/, so that a benchmark that was
 stopped resumes. Writes metrics/tolerances.json, which src/check_reproduction.py reads.
 """
 
@@ -61,7 +61,7 @@ def run(small: bool = False) -> Message:
     for name, changes in (ROUNDING | SEEDS).items():
         # A run counts for the parameters that it was measured with, and for no others.
         measured = {"params": params.model_dump(), "changes": changes}
-        path = ROOT / "experiments/tolerance" / f"{name.replace(',', '').replace(' ', '_')}.json"
+        path = ROOT / "experiments/tolerance" / f"{name.replace(' ', '_')}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         if {key: known.get(key) for key in measured} != measured:
             with tempfile.TemporaryDirectory() as temporary:
