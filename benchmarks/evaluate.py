@@ -20,6 +20,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from benchmarks import Result, program
 from benchmarks._sample import DIAMETER, fields, pretrained, raw
 from cellular.base import devices
+from cellular.base.params import Precision
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import load_pairs, read_pair

@@ -90,8 +90,8 @@ def run_script(capsys: pytest.CaptureFixture):
             cli.run(module.main, [str(argument) for argument in arguments])
         except SystemExit as left:
             code = left.code
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
 
     return run

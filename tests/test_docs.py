@@ -69,9 +69,11 @@ HOURS = "it takes hours"
 FIRST_RUN = "it needs a finished run of the pipeline"
 SERVER = "it needs a server that tests do not reach"
 HERE, REPRO, EXPERIMENTS, GRID = (
-    "test_docs.py", "pipeline/test_repro.py", "pipeline/test_experiments.py",
+    "test_docs.py",
+    "pipeline/test_repro.py",
+    "pipeline/test_experiments.py",
     "experiments/test_grid.py",
-)  # fmt: skip
+)
 SHOW = (
     "dvc exp show --md --drop '.*' "
     "--keep 'Experiment|valid.ap50|best_valid_loss|train.learning_rate'"
@@ -83,8 +85,8 @@ FOUR_GPUS = (
     "--flows_dir data/flows --experiment_name four"
 )
 ELSEWHERE = {
-    command: Elsewhere(*told)
-    for command, *told in [
+    command: Elsewhere(*entry)
+    for command, *entry in [
         (". .venv/bin/activate", "the helpers do it", "helpers/repository.py", "def environment"),
         ("make repro", MINUTES, REPRO, "def test_the_pipeline_makes_what_it_promises"),
         ("make test", "this test is a part of it", HERE, '"--dry-run"'),
@@ -99,19 +101,35 @@ ELSEWHERE = {
         ("pre-commit install", "it writes into .git", HERE, "def test_the_hooks_are_those_of"),
         ("dvc repro", FIRST_RUN, REPRO, ".repro("),
         ("git add dvc.lock metrics", FIRST_RUN, "pipeline/test_committed.py", "dvc.lock"),
-        ("dvc exp run -n faster -S train.learning_rate=0.001", FIRST_RUN, EXPERIMENTS,
-         '"exp", "run", "-n"'),
+        (
+            "dvc exp run -n faster -S train.learning_rate=0.001",
+            FIRST_RUN,
+            EXPERIMENTS,
+            '"exp", "run", "-n"',
+        ),
         ("dvc params diff", FIRST_RUN, EXPERIMENTS, '"params", "diff"'),
         ("dvc metrics diff", FIRST_RUN, EXPERIMENTS, '"metrics", "diff"'),
         ("dvc metrics diff HEAD faster", FIRST_RUN, EXPERIMENTS, '"metrics", "diff"'),
-        ("dvc metrics diff --targets metrics/finetuned/test_eval.json", FIRST_RUN, EXPERIMENTS,
-         '"--targets"'),
-        ("dvc metrics show metrics/finetuned/test_eval.json", FIRST_RUN, EXPERIMENTS,
-         '"--targets"'),
+        (
+            "dvc metrics diff --targets metrics/finetuned/test_eval.json",
+            FIRST_RUN,
+            EXPERIMENTS,
+            '"--targets"',
+        ),
+        (
+            "dvc metrics show metrics/finetuned/test_eval.json",
+            FIRST_RUN,
+            EXPERIMENTS,
+            '"--targets"',
+        ),
         ("dvc plots diff", FIRST_RUN, EXPERIMENTS, '"plots", "diff"'),
         ("dvc plots show", FIRST_RUN, EXPERIMENTS, '"plots", "diff"'),
-        ("dvc exp run --queue -S 'train.learning_rate=0.0002,0.001,0.002'", FIRST_RUN,
-         EXPERIMENTS, "train.learning_rate=0.0001,0.001"),
+        (
+            "dvc exp run --queue -S 'train.learning_rate=0.0002,0.001,0.002'",
+            FIRST_RUN,
+            EXPERIMENTS,
+            "train.learning_rate=0.0001,0.001",
+        ),
         ("dvc queue start -j 1", FIRST_RUN, EXPERIMENTS, '"queue", "start", "-j", "1"'),
         ("dvc queue status", FIRST_RUN, EXPERIMENTS, '"queue", "status"'),
         (SHOW, FIRST_RUN, EXPERIMENTS, '"exp", "show"'),
@@ -123,26 +141,50 @@ ELSEWHERE = {
         ("dvc checkout", FIRST_RUN, REPRO, "repository.restore()"),
         ("dvc push", FIRST_RUN, EXPERIMENTS, '"push"'),
         ("dvc pull", FIRST_RUN, EXPERIMENTS, '"pull"'),
-        (f"dvc exp run -S dataset=local -S data.path=/path/to/my/folder {SPLIT}", FIRST_RUN, REPRO,
-         "path=str(annotations.folder)"),
-        (f"dvc exp run -S dataset=local -S 'data.path=\"/path/to/my images\"' {SPLIT}", FIRST_RUN,
-         REPRO, "path=str(annotations.folder)"),
-        ("dvc exp run -S dataset=local -S 'data.path=\"~/my images (2)\"'", FIRST_RUN, REPRO,
-         "path=str(annotations.folder)"),
+        (
+            f"dvc exp run -S dataset=local -S data.path=/path/to/my/folder {SPLIT}",
+            FIRST_RUN,
+            REPRO,
+            "path=str(annotations.folder)",
+        ),
+        (
+            f"dvc exp run -S dataset=local -S 'data.path=\"/path/to/my images\"' {SPLIT}",
+            FIRST_RUN,
+            REPRO,
+            "path=str(annotations.folder)",
+        ),
+        (
+            "dvc exp run -S dataset=local -S 'data.path=\"~/my images (2)\"'",
+            FIRST_RUN,
+            REPRO,
+            "path=str(annotations.folder)",
+        ),
         ("dvc exp run -S 'train.channels=[0,0]'", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         ("dvc exp run -S data.version=2", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
-        ("dvc exp run $(python src/overrides.py conf/quick.yaml)", MINUTES, GRID,
-         "run_experiments"),
-        ("dvc exp run $(python src/overrides.py conf/paper.yaml) -S train.model_type=cyto2",
-         f"{HOURS}, and {SERVER}", GRID, "run_experiments"),
-        ("dvc exp run -S train.model_type=fine-tuned-cyto2 evaluate@pretrained", SERVER,
-         EXPERIMENTS, '"train.model_type=scratch", "evaluate@pretrained"'),
+        (
+            "dvc exp run $(python src/overrides.py conf/quick.yaml)",
+            MINUTES,
+            GRID,
+            "run_experiments",
+        ),
+        (
+            "dvc exp run $(python src/overrides.py conf/paper.yaml) -S train.model_type=cyto2",
+            f"{HOURS}, and {SERVER}",
+            GRID,
+            "run_experiments",
+        ),
+        (
+            "dvc exp run -S train.model_type=fine-tuned-cyto2 evaluate@pretrained",
+            SERVER,
+            EXPERIMENTS,
+            '"train.model_type=scratch", "evaluate@pretrained"',
+        ),
         ("sh run_experiments.sh", f"{HOURS}, and {SERVER}", GRID, "run_experiments"),
         ("sh run_experiments.sh path/to/masks output-path", HOURS, GRID, "annotations.masks"),
         ("sh run_experiments.sh --profile sample", MINUTES, GRID, "run_experiments"),
         (FOUR_GPUS, "it needs four GPUs", "training/test_finetuning.py", '"--devices", "2"'),
     ]
-}  # fmt: skip
+}
 
 # Run in this order, in a copy of the repository that has itself for origin.
 IN_A_COPY = [
@@ -171,7 +213,9 @@ def test_every_command_is_run_here_or_elsewhere():
     assert covered - written == set(), "these are in no document any more"
 
 
-@pytest.mark.parametrize("place", sorted({(told.file, told.code) for told in ELSEWHERE.values()}))
+@pytest.mark.parametrize(
+    "place", sorted({(entry.file, entry.code) for entry in ELSEWHERE.values()})
+)
 def test_what_is_not_run_here_is_run_in_a_smaller_form_elsewhere(place):
     file, code = place
     assert code in (ROOT / "tests" / file).read_text(encoding="utf-8")
@@ -208,7 +252,7 @@ def test_dvc_reads_every_parameter_as_it_is_written_and_all_are_valid(
     run_script, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    for command in sorted(told for told in ELSEWHERE if told.startswith("dvc exp run")):
+    for command in sorted(text for text in ELSEWHERE if text.startswith("dvc exp run")):
         for profile in re.findall(r"\$\(python src/overrides.py (\S+)\)", command):
             flags = run_script("overrides", profile)[1].strip()
             command = command.replace(f"$(python src/overrides.py {profile})", flags)
@@ -226,9 +270,12 @@ def test_the_scripts_work_alone_as_written(run_script, annotations, pretrained, 
         annotations.field(field, live=6)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["train"] |= {
-        "n_epochs": 1, "images_per_epoch": 2, "valid_images": 1, "batch_size": 2,
+        "n_epochs": 1,
+        "images_per_epoch": 2,
+        "valid_images": 1,
+        "batch_size": 2,
         "model_type": str(pretrained),
-    }  # fmt: skip
+    }
     (annotations.folder / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(annotations.folder)
     said = {}
@@ -238,9 +285,14 @@ def test_the_scripts_work_alone_as_written(run_script, annotations, pretrained, 
         assert code == 0, f"{command}: {errors}"
     assert "| AP@0.5 " in said["src/compare.py"]
     for written in (
-        "models/mine", "models/mine_last", "train.csv", "scores/mine/test_eval.json",
-        "scores/mine/test_cells.csv", "scores/mine/images/pred_d_test.png", "scores/mine/overlays",
-    ):  # fmt: skip
+        "models/mine",
+        "models/mine_last",
+        "train.csv",
+        "scores/mine/test_eval.json",
+        "scores/mine/test_cells.csv",
+        "scores/mine/images/pred_d_test.png",
+        "scores/mine/overlays",
+    ):
         assert (Path("experiments/mine") / written).exists(), written
 
 
@@ -274,8 +326,11 @@ def test_a_score_is_added_to_the_table_as_written(tmp_path):
     write_results(tmp_path / "metrics/poor", "test", [scored(truth, [[1, 1, 0, 0, 0, 2, 2]])], 0)
     table = subprocess.run(
         [sys.executable, "src/compare.py", "--models", "poor", "good", "--splits", "test"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     (line,) = (line for line in table.splitlines() if "Dice" in line)
     assert [cell.strip() for cell in line.split("|")[2:4]] == ["0.889", "1.000"]  # 8 of 9 pixels
 
@@ -326,9 +381,12 @@ def test_the_last_run_has_the_readmes_scores_but_for_rounding():
     found = json.loads(committed("metrics/summary.json"))["test"]
     allowed = dict(flat(json.loads(committed("metrics/tolerances.json"))["tolerances"]))
     for title, name in (
-        ("AP@0.5", "ap50"), ("AP@0.75", "ap75"), ("precision of cells", "precision"),
-        ("recall of cells", "recall"), ("pixel F1 of cell", "pixel_f1"),
-    ):  # fmt: skip
+        ("AP@0.5", "ap50"),
+        ("AP@0.75", "ap75"),
+        ("precision of cells", "precision"),
+        ("recall of cells", "recall"),
+        ("pixel F1 of cell", "pixel_f1"),
+    ):
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {title} "))
         finetuned = float(line.split("|")[3])
         assert abs(finetuned - found[name]) <= allowed.get(f"test.{name}", 0) + 0.0005 + 1e-9, line
@@ -342,9 +400,7 @@ def test_the_readmes_table_of_stages_is_that_of_the_pipeline():
     assert [stage for stage, _ in table] == list(stages)
     for stage, cells in table:
         described = stages[stage].get("do", stages[stage])
-        script, package, _, written = (
-            re.findall(r"`([^`]+)`", cell) for cell in cells.split("|")
-        )  # fmt: skip
+        script, package, _, written = (re.findall(r"`([^`]+)`", cell) for cell in cells.split("|"))
         assert set(script) | {f"src/cellular/{name}" for name in package} <= set(described["deps"])
         outputs = [out if isinstance(out, str) else next(iter(out)) for out in described["outs"]]
         models = stages[stage].get("foreach", {"": None})

@@ -88,7 +88,7 @@ def test_two_runs_are_the_same_bytes(run_train, tmp_path):
         (("--use_sgd", "false"), "AdamW with learning_rate 0.2 diverges"),
         (("--min_train_masks", 500), "no field has 500 cells; lower --min_train_masks"),
         (("--train_dir", "nowhere"), "nowhere: no such folder"),
-        (("--model_type", "cyto9"), "nor one of the known names: cyto"),
+        (("--model_type", "cyto9"), "names that are known: cyto"),
         (("--use_sgd", "perhaps"), "expected true or false, found 'perhaps'"),
         (("--epochs", 3), "unrecognized arguments"),
         (("--precision", "fp16"), "precision fp16 needs a GPU"),

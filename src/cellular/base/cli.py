@@ -90,7 +90,9 @@ class Parser(argparse.ArgumentParser):
 
         def seed(text: str) -> int:
             if not text.isdecimal():
-                raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
+                raise argparse.ArgumentTypeError(
+                    f"expected a whole number from 0 on, found {text!r}"
+                )
             return int(text)
 
         self.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
