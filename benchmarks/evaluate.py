@@ -24,7 +24,7 @@ from cellular.base.params import Precision
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring
 from cellular.imaging.fields import load_pairs, read_pair
-from cellular.network.settings import Precision, Settings
+from cellular.network.settings import Settings
 
 
 def peak_memory(test_dir: Path, weights: Path, output: Path) -> float:
