@@ -116,7 +116,7 @@ def test_predictions_and_overlays_can_be_written_to_other_folders(evaluate, tmp_
         (["--predictions_dir", "x", "--overlays_dir", "x"], "would be lost"),
         (["--predictions_dir", "x/y", "--overlays_dir", "x"], "would be lost"),
         (["--predictions_dir", "out"], "would be lost"),
-        (["--seed", "-1"], "argument --seed: expected a whole number, found '-1'"),
+        (["--seed", "-1"], "expected a whole number from 0 on, found '-1'"),
     ],
 )
 def test_outputs_that_would_replace_one_another_are_refused(evaluate, tmp_path, arguments, message):
@@ -257,7 +257,7 @@ def classes_of_other_cells(folder, weights_file):
 
 def excluded_of_another_size(folder, weights_file):
     write_labels(folder / "test" / "a_excluded.png", np.ones((5, 5), np.uint16))
-    return {"test_dir": folder / "test"}, "masks and image of a field must have one size"
+    return {"test_dir": folder / "test"}, "masks and image of a field must be of one size"
 
 
 def no_device(folder, weights_file):

@@ -113,8 +113,8 @@ def test_a_model_type_that_does_not_exist_is_an_error_never_another_model(run_sc
     code, _, err = run_script(
         "fetch_weights", "--model_type", "cyto9", "--output", tmp_path / "weights"
     )
-    assert code == 2 and "model type 'cyto9': neither a file" in err
-    assert "nor one of the known names: cyto, cyto2, cyto3, fine-tuned-cyto, " in err
+    assert code == 2 and "'cyto9' is neither a file nor a known name" in err
+    assert "known: cyto, cyto2, cyto3, fine-tuned-cyto, " in err
     assert not list(tmp_path.iterdir())
 
 
