@@ -265,6 +265,7 @@ def test_dvc_reads_every_parameter_as_it_is_written_and_all_are_valid(
                 assert params.data.path in ("/path/to/my images", "~/my images (2)")
 
 
+@pytest.mark.slow
 def test_the_scripts_work_alone_as_written(run_script, annotations, pretrained, monkeypatch):
     for field in ("a_train", "b_train", "c_valid", "d_test"):
         annotations.field(field, live=6)

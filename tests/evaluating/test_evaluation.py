@@ -16,6 +16,8 @@ from cellular.evaluating.overlays import CELL, COLOURS, GREYS, INDEX, LINE, crop
 from cellular.imaging.images import read_image, read_labels, write_labels
 from cellular.scoring.cells import table_of_cells
 
+pytestmark = pytest.mark.slow
+
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 
 

@@ -12,6 +12,7 @@ from cellular.imaging.masks import relabel
 from cellular.imaging.matching import count_overlaps, match
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(pairs)
 def test_the_matching_is_the_best_of_all(pair):

@@ -13,6 +13,8 @@ from cellular.network.segmentation import load_model, segment, segment_all
 from cellular.network.settings import Settings
 from cellular.network.tiles import cut, join
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 DIAMETER = 121
 

@@ -19,6 +19,8 @@ from cellular.imaging.images import read_image, read_labels, write_labels
 from cellular.network.settings import Settings
 from cellular.scoring.results import write_results
 
+pytestmark = pytest.mark.slow
+
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 MODELS = ("pretrained", "finetuned")
 LOSSES = "epoch,train_loss,valid_loss\n1,1.9,1.8\n2,1.7,\n3,1.6,1.65\n"

@@ -29,6 +29,7 @@ def scores(truth, predicted, **known) -> dict:
     return {place: float(value) for place, value in found.items() if not np.isnan(value)}
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(pairs)
 def test_pixel_scores_are_those_of_sklearn(pair):
@@ -43,6 +44,7 @@ def test_pixel_scores_are_those_of_sklearn(pair):
         assert found["average", name] == pytest.approx(np.mean(by_class), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(pairs)
 def test_average_precision_is_that_of_cellpose(pair):
@@ -57,6 +59,7 @@ def test_average_precision_is_that_of_cellpose(pair):
     assert found["objects", "average_precision", "mean"] == pytest.approx(np.mean(theirs), abs=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(pairs)
 def test_aggregated_jaccard_is_that_of_cellpose_for_one_of_the_best_matchings(pair):
@@ -77,6 +80,7 @@ def test_aggregated_jaccard_is_that_of_cellpose_for_one_of_the_best_matchings(pa
             assert found == pytest.approx(aggregated_jaccard_index([truth], [predicted])[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(pairs)
 def test_scores_of_cells_are_those_of_brute_force(pair):
@@ -121,6 +125,7 @@ def test_scores_of_cells_are_those_of_brute_force(pair):
         assert found["diameter_error", "relative"] == pytest.approx(relative, abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(pairs)
 def test_every_cell_is_counted_once_and_every_number_is_finite(pair):

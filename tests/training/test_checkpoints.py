@@ -7,6 +7,8 @@ import sys
 import pytest
 from helpers.annotations import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = "import train; from cellular.training.checkpoints import code_identity as i; print(i())"
 
 

@@ -21,6 +21,8 @@ from cellular.network import weights
 from cellular.preparing.flows import write_sets
 from cellular.training.checkpoints import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 QUICK = ("--crop_size", 64, "--batch_size", 2, "--min_train_masks", 1, "--precision", 32)
 ADAMW = ("--use_sgd", "false", "--learning_rate", "1e-3")
@@ -260,7 +262,6 @@ def undisturbed(pieces, flows, pretrained, tmp_path_factory):
     return outputs(folder), time.monotonic() - start
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_ten_moments_ends_in_the_same_bytes(
     pieces, flows, pretrained, tmp_path, undisturbed, cache
 ):
@@ -284,7 +285,6 @@ def test_a_run_killed_at_ten_moments_ends_in_the_same_bytes(
     assert not list(cache.glob("*.state"))  # a finished run needs its state no more
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_resume(
     pieces, flows, pretrained, tmp_path, undisturbed, cache, kind
@@ -354,7 +354,6 @@ def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
         assert third.mine and third.load() is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
 def test_two_processes_do_the_same_as_one_with_twice_the_batch(
     pieces, flows, pretrained, tmp_path, launcher

@@ -19,6 +19,8 @@ from cellular.training.checkpoints import Checkpoint
 from cellular.training.loop import REFERENCE, Trainer, flow_loss, train
 from cellular.training.params import TrainParams
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SMALL = {"n_epochs": 3, "batch_size": 2, "crop_size": 64, "min_train_masks": 1}
 RECIPES = {
