@@ -12,8 +12,7 @@ from helpers.annotations import ROOT
 import benchmarks
 from benchmarks import tolerance
 
-# These start several processes, or train several times.
-SLOW = ("evaluate", "evaluate_memory", "quality", "tolerance", "train_memory", "train_start")
+pytestmark = pytest.mark.slow
 
 
 def results():
@@ -25,13 +24,7 @@ def results():
     }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-        for name in benchmarks.NAMES
-    ],
-)
+@pytest.mark.parametrize("name", benchmarks.NAMES)
 def test_a_benchmark_runs_on_a_small_input_and_keeps_nothing_of_it(name):
     before = results()
     result = importlib.import_module(f"benchmarks.{name}").run(small=True)
