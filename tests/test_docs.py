@@ -120,10 +120,10 @@ ELSEWHERE = {
             "dvc metrics show metrics/finetuned/test_eval.json",
             FIRST_RUN,
             EXPERIMENTS,
-            '"--targets"',
+            '"metrics", "show"',
         ),
         ("dvc plots diff", FIRST_RUN, EXPERIMENTS, '"plots", "diff"'),
-        ("dvc plots show", FIRST_RUN, EXPERIMENTS, '"plots", "diff"'),
+        ("dvc plots show", FIRST_RUN, EXPERIMENTS, '"plots", "show"'),
         (
             "dvc exp run --queue -S 'train.learning_rate=0.0002,0.001,0.002'",
             FIRST_RUN,

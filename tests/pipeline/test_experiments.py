@@ -30,6 +30,8 @@ def test_an_experiment_with_another_seed_leaves_the_pretrained_network_alone(rep
     metrics = json.loads(repository.dvc("metrics", "diff", "--json", "--all", "--targets", full))
     for name in ("objects.panoptic_quality", "groups.size.smallest.recall", "count_error.cells"):
         assert name in metrics[full]
+    assert "objects.panoptic_quality" in repository.dvc("metrics", "show", full)
+    assert "slow-rate" in repository.dvc("exp", "show", "-A", "--only-changed")
     assert "test.ap50" in repository.dvc(
         *("exp", "show", "--only-changed", "--sort-by", "test.ap50")
     )
@@ -45,6 +47,7 @@ def test_curves_and_pictures_of_two_experiments_stand_side_by_side(repository):
     for name in (f"test_{FIELD}.png", "test_worst_cells.png"):  # DVC joins folders so
         both = [path for path in pictures if path.endswith(f"finetuned_images_{name}")]
         assert len(both) == 2, name
+    assert "index.html" in repository.dvc("plots", "show", "-o", "plots")
     shutil.rmtree(repository.folder / "plots")
     repository.restore()
 
