@@ -1,16 +1,22 @@
 """Outputs that are complete or absent, and the folder of downloads."""
 
 import errno
+import fcntl
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from cellular.base.errors import InputError
+
+CHUNK = 1 << 20  # bytes that are read at once to be hashed
+OLD = "replaced"  # the output that is being replaced, while it has another name
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def cache_dir() -> Path:
@@ -56,38 +62,91 @@ def remove(path: Path) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Give a hidden path, for a file or a folder, which becomes `path` when the block succeeds.
 
-    If the block fails, the hidden file or folder is removed and `path` stays as it was. A kill
-    leaves at most the hidden `.<name>.partial` beside `path`, which the next run removes.
+    If the block fails, what was written is removed and `path` stays as it was. A kill leaves at
+    most the hidden folder `.<name>.partial` beside `path`, which the next run removes.
 
     Raises
     ------
     InputError
-        If the disk is full.
+        If `path` cannot be written, the disk is full, or another process writes the same path now.
     """
-    path = Path(path)
-    staging = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove(staging)
-    try:
+    with together(path) as (staging,):
         yield staging
-        if staging.is_dir() and path.exists():
-            # A folder cannot replace a folder in one step, so the old one is renamed first.
-            aside = path.with_name(f".{path.name}.old.partial")
-            remove(aside)
-            path.rename(aside)
-            staging.rename(path)
-            remove(aside)
-        else:
-            staging.replace(path)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise InputError(
-            f"{path}: no space left on its disk; make room, or choose a folder elsewhere"
-        ) from None
+
+
+@contextmanager
+def together(*paths: Path) -> Iterator[list[Path]]:
+    """Do what `whole` does for several outputs of one run: all of them appear, or none."""
+    outputs = [Path(path) for path in paths]
+    with ExitStack() as stack:
+        homes = [stack.enter_context(_claimed(path)) for path in outputs]
+        stagings = [home / path.name for home, path in zip(homes, outputs, strict=True)]
+        shown = " and ".join(map(str, outputs))
+        try:
+            yield stagings
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise InputError(
+                f"{shown}: {os.strerror(error.errno).lower()}; make room, or choose a folder elsewhere"
+            ) from None
+        with ExitStack() as undo, _writable(outputs[0]):
+            for home, staging, path in zip(homes, stagings, outputs, strict=True):
+                if path.exists() and (staging.is_dir() or len(outputs) > 1):
+                    # A folder cannot replace a folder in one step, so the old one is renamed first.
+                    path.rename(home / OLD)
+                    undo.callback(_restore, home, path)
+                else:
+                    undo.callback(remove, path)
+                staging.replace(path)
+            undo.pop_all()
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[Path]:
+    """Give the empty hidden folder in which one process at a time prepares an output."""
+    home = path.with_name(f".{path.name}.partial")
+    with _writable(path):
+        while True:
+            home.mkdir(parents=True, exist_ok=True)
+            handle = os.open(home, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise InputError(
+                    f"{path}: another process writes it now; wait until it has ended, or choose "
+                    "another output"
+                ) from None
+            # The process that held the lock until now may have removed the folder since.
+            if home.exists() and os.path.samestat(os.fstat(handle), home.stat()):
+                break
+            os.close(handle)
+    try:
+        if (home / OLD).exists() and not path.exists():  # killed between two renames
+            _restore(home, path)
+        for left in home.iterdir():
+            remove(left)
+        yield home
     finally:
-        with suppress(OSError):
-            remove(staging)
+        shutil.rmtree(home, ignore_errors=True)
+        os.close(handle)
+
+
+def _restore(home: Path, path: Path) -> None:
+    """Give the output that was being replaced its name again."""
+    remove(path)
+    (home / OLD).rename(path)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Turn the system's error about a path that cannot be written into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"{path}: cannot be written ({reason}); choose another output") from None
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -95,3 +154,19 @@ def write_json(path: Path, content: dict) -> None:
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with whole(path) as staging:
         staging.write_text(text, encoding="utf-8")
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return a file's hash as hexadecimal digits."""
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """Return one sha256 for all files of a folder: their names, sorted, and their contents."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    lines = [f"{path.relative_to(folder).as_posix()} {digest(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

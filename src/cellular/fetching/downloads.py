@@ -33,8 +33,8 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cellular.base.errors import InputError
-from cellular.base.files import cache_dir, whole
-from cellular.fetching.records import digest, place, record, recorded, zenodo_record
+from cellular.base.files import cache_dir, digest, whole
+from cellular.fetching.records import place, record, recorded, zenodo_record
 from cellular.fetching.remotes import is_local, remote_of, resolve
 from cellular.fetching.sources import SourceFile, catalogue
 

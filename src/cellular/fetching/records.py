@@ -3,7 +3,6 @@
 They are kept for files whose publishers state no hash, so that later fetches can be verified.
 """
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from filelock import FileLock
 from pydantic import Field
 
 from cellular.base.errors import InputError
-from cellular.base.files import whole
+from cellular.base.files import digest, whole
 from cellular.base.params import Section, validate
 from cellular.fetching.remotes import repository
 
 RECORDED = "data/recorded.yaml"  # in the repository
 ZENODO = re.compile(r"^(https?://[^/]+)/records/(\d+)/files$")
-CHUNK = 1 << 20
 
 
 class Record(Section):
@@ -33,15 +31,6 @@ class Records(Section):
     """The whole of data/recorded.yaml."""
 
     files: dict[str, Record]
-
-
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return a file's hash as hexadecimal digits."""
-    found = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def place() -> Path:
