@@ -299,10 +299,10 @@ def test_unusable_data_is_an_error(tmp_path, spoil, monkeypatch):
 
 
 def test_a_single_cell_is_not_taken_for_a_binary_mask(tmp_path):
-    save(tmp_path / "x.png", IMAGES["grey.png"])
-    save(tmp_path / "x_masks.png", (LABELS == 1).astype(np.uint8))
-    assert recognise(tmp_path) == "cellpose"
-    fetch_dataset("local", tmp_path / "raw", DataParams(path=str(tmp_path)))
+    save(tmp_path / "mine" / "x.png", IMAGES["grey.png"])
+    save(tmp_path / "mine" / "x_masks.png", (LABELS == 1).astype(np.uint8))
+    assert recognise(tmp_path / "mine") == "cellpose"
+    fetch_dataset("local", tmp_path / "raw", DataParams(path=str(tmp_path / "mine")))
 
 
 def test_local_needs_a_path(tmp_path):

@@ -40,14 +40,32 @@ def check_new(path: Path, force: bool) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise `InputError` if replacing an output would delete an input or the working folder."""
-    kept = [Path(path).resolve() for path in (*inputs, Path.cwd())]
+    """Raise `InputError` if replacing an output could lose an input, or another output of the run.
+
+    That is so if one of the two is, holds or lies in the other; links are followed. A folder that a
+    run only adds files to is no output: give the files.
+    """
+    others = [(path, "which this run reads") for path in inputs]
     for output in outputs:
-        for path in kept:
-            if path.is_relative_to(Path(output).resolve()):
-                raise InputError(
-                    f"{output}: {path} is inside it and would be lost; choose another output"
-                )
+        faults = [
+            f"{output} {relation} {path}, {what}"
+            for path, what in others
+            if (relation := _relation(output, path))
+        ]
+        if Path.cwd().is_relative_to(os.path.realpath(output)):
+            faults.append(f"{output} holds the working folder")
+        if faults:
+            raise InputError(f"{faults[0]}; files would be lost; choose another output")
+        others.append((output, "which this run writes, too"))
+
+
+def _relation(output: Path, other: Path) -> str | None:
+    mine, theirs = Path(os.path.realpath(output)), Path(os.path.realpath(other))
+    if mine == theirs:
+        return "is the same as"
+    if theirs.is_relative_to(mine):
+        return "holds"
+    return "lies in" if mine.is_relative_to(theirs) else None
 
 
 def remove(path: Path) -> None:
@@ -88,7 +106,8 @@ def together(*paths: Path) -> Iterator[list[Path]]:
             if error.errno not in UNWRITABLE:
                 raise
             raise InputError(
-                f"{shown}: {os.strerror(error.errno).lower()}; make room, or choose a folder elsewhere"
+                f"{shown}: {os.strerror(error.errno).lower()}; make room, or choose a folder "
+                "elsewhere"
             ) from None
         with ExitStack() as undo, _writable(outputs[0]):
             for home, staging, path in zip(homes, stagings, outputs, strict=True):

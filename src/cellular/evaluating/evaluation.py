@@ -71,10 +71,10 @@ def evaluate(
             f"two of the folders have one name ({', '.join(names)}), and their results would have "
             "too; rename one"
         )
-    check_apart([predictions_dir], [*test_dirs, model_path, output_dir, overlays_dir])
-    check_apart([overlays_dir], [*test_dirs, model_path, output_dir, predictions_dir])
     files = [path for name in names for path in files_of(output_dir, name).values()]
-    for path in (*files, predictions_dir, overlays_dir):
+    outputs = [*files, predictions_dir, overlays_dir]
+    check_apart(outputs, [*test_dirs, model_path])
+    for path in outputs:
         check_new(path, force)
     pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
