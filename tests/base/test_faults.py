@@ -36,7 +36,7 @@ def test_a_full_disk_is_an_error_and_is_left_clean(annotations, script):
     )
     done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert f"error: {disk}/out: no space left on its disk; make room" in done.stderr
+    assert f"error: {disk}/out: no space left on device; make room" in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout  # the disk is empty again
 

@@ -1,22 +1,21 @@
 """Outputs that are complete or absent, and the folder of downloads."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from cellular.base.errors import InputError
 
 CHUNK = 1 << 20  # bytes that are read at once to be hashed
-OLD = "replaced"  # the output that is being replaced, while it has another name
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_dir() -> Path:
@@ -26,7 +25,13 @@ def cache_dir() -> Path:
     """
     named = os.environ.get("CELLULAR_CACHE")
     folder = Path(named) if named else user_cache_path("cellular-experiments", appauthor=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no folder for downloads can be made there ({error.strerror}); name another "
+            "in CELLULAR_CACHE"
+        ) from None
     return folder
 
 
@@ -81,7 +86,8 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a hidden path, for a file or a folder, which becomes `path` when the block succeeds.
 
     If the block fails, what was written is removed and `path` stays as it was. A kill leaves at
-    most the hidden folder `.<name>.partial` beside `path`, which the next run removes.
+    most the hidden folder `.<name>.partial` beside `path`. The next run that writes `path` removes
+    it, and gives an output that was being replaced its name again.
 
     Raises
     ------
@@ -96,66 +102,69 @@ def whole(path: Path) -> Iterator[Path]:
 def together(*paths: Path) -> Iterator[list[Path]]:
     """Do what `whole` does for several outputs of one run: all of them appear, or none."""
     outputs = [Path(path) for path in paths]
-    with ExitStack() as stack:
-        homes = [stack.enter_context(_claimed(path)) for path in outputs]
+    with ExitStack() as claims:
+        homes = [claims.enter_context(_claimed(path)) for path in outputs]
         stagings = [home / path.name for home, path in zip(homes, outputs, strict=True)]
-        shown = " and ".join(map(str, outputs))
         try:
             yield stagings
         except OSError as error:
-            if error.errno not in UNWRITABLE:
+            if error.errno not in FULL:
                 raise
-            raise InputError(
-                f"{shown}: {os.strerror(error.errno).lower()}; make room, or choose a folder "
-                "elsewhere"
-            ) from None
-        with ExitStack() as undo, _writable(outputs[0]):
+            shown, reason = " and ".join(map(str, outputs)), os.strerror(error.errno).lower()
+            raise InputError(f"{shown}: {reason}; make room, or choose another output") from None
+        with ExitStack() as undo:
             for home, staging, path in zip(homes, stagings, outputs, strict=True):
-                if path.exists() and (staging.is_dir() or len(outputs) > 1):
-                    # A folder cannot replace a folder in one step, so the old one is renamed first.
-                    path.rename(home / OLD)
-                    undo.callback(_restore, home, path)
-                else:
+                with _writable(path):
+                    # A file takes another's place in one step, but nothing takes a folder's. Of
+                    # several outputs, the old ones are needed until all new ones are in place.
+                    if os.path.lexists(path) and (staging.is_dir() or len(outputs) > 1):
+                        path.rename(_old(home, path))
+                    staging.replace(path)
+                if len(outputs) > 1:
                     undo.callback(remove, path)
-                staging.replace(path)
             undo.pop_all()
 
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[Path]:
     """Give the empty hidden folder in which one process at a time prepares an output."""
-    home = path.with_name(f".{path.name}.partial")
     with _writable(path):
-        while True:
-            home.mkdir(parents=True, exist_ok=True)
-            handle = os.open(home, os.O_RDONLY)
+        home = path.with_name(f".{path.name}.partial")
+        made = [home, *(folder for folder in home.parents if not folder.exists())]
+        lock = FileLock(home / f"{path.name}.lock", timeout=0)
+    try:
+        with _writable(path):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
+                lock.acquire()
+            except Timeout:
                 raise InputError(
                     f"{path}: another process writes it now; wait until it has ended, or choose "
                     "another output"
                 ) from None
-            # The process that held the lock until now may have removed the folder since.
-            if home.exists() and os.path.samestat(os.fstat(handle), home.stat()):
-                break
-            os.close(handle)
-    try:
-        if (home / OLD).exists() and not path.exists():  # killed between two renames
             _restore(home, path)
-        for left in home.iterdir():
-            remove(left)
+            for left in home.iterdir():
+                if left != Path(lock.lock_file):
+                    remove(left)
         yield home
     finally:
-        shutil.rmtree(home, ignore_errors=True)
-        os.close(handle)
+        if lock.is_locked:
+            _restore(home, path)
+            shutil.rmtree(home, ignore_errors=True)
+            lock.release()
+        for folder in made:
+            with suppress(OSError):  # it is not empty, as it should be after a success
+                folder.rmdir()
+
+
+def _old(home: Path, path: Path) -> Path:
+    """Return the name that an output has from when it is replaced until all outputs are there."""
+    return home / f"{path.name}.old"
 
 
 def _restore(home: Path, path: Path) -> None:
-    """Give the output that was being replaced its name again."""
-    remove(path)
-    (home / OLD).rename(path)
+    """Give an output its name again if a kill or an error came before its new version."""
+    if os.path.lexists(_old(home, path)) and not os.path.lexists(path):
+        _old(home, path).rename(path)
 
 
 @contextmanager
@@ -163,8 +172,8 @@ def _writable(path: Path) -> Iterator[None]:
     """Turn the system's error about a path that cannot be written into an `InputError`."""
     try:
         yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+    except (OSError, ValueError) as error:  # ValueError: the path has no last name, such as "."
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be written ({reason}); choose another output") from None
 
 
