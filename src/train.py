@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from cellular.base import cli, devices
 from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP
 from cellular.imaging.fields import load_pairs
@@ -30,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     outputs.check([args.train_dir, args.valid_dir], args.force)
     params = cli.parameters(TrainParams, args)
     device = devices.choose(args.device)
-    with _training_sets(parser, args, device) as (train_set, valid_set):
+    with _training_sets(parser, args) as (train_set, valid_set):
         summary = fine_tune(
             _starting_weights(args.weights, params.model_type, args.seed),
             train_set,
@@ -99,7 +97,7 @@ def _outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Outpu
 
 @contextmanager
 def _training_sets(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, device: torch.device
+    parser: argparse.ArgumentParser, args: argparse.Namespace
 ) -> Iterator[tuple[Path, Path]]:
     """Give the folders of flows to train and to validate on; compute them if there are none."""
     prepared = {"train": args.train_dir, "valid": args.valid_dir}
@@ -120,7 +118,7 @@ def _training_sets(
             Path(folder),
             cell_diameter=prepare.cell_diameter,
             gamma=prepare.gamma,
-            device=device,
+            device=devices.choose(args.device),
         )
         yield Path(folder) / "train", Path(folder) / "valid"
 

@@ -1,8 +1,11 @@
 """The command line: parameters as flags and from a file, errors of one line, broken pipes."""
 
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import yaml
 from helpers.annotations import ROOT
@@ -113,6 +116,17 @@ def test_a_reader_that_leaves_early_causes_no_traceback():
         (InputError("x.png: no image"), 2, "error: x.png: no image\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (PermissionError(13, "Permission denied", "x"), 2, "error: x: Permission denied; choose"),
+        (
+            OSError(36, "File name too long", "x" * 300),
+            2,
+            f"error: {'x' * 300}: File name too long",
+        ),
+        (OSError("no name\nand two lines"), 2, "error: no name and two lines\n"),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "error: No space left on device; make room for",
+        ),
     ],
 )
 def test_errors_of_the_user_have_one_line_and_an_exit_code(capsys, error, code, message):
@@ -121,4 +135,15 @@ def test_errors_of_the_user_have_one_line_and_an_exit_code(capsys, error, code, 
 
     with pytest.raises(SystemExit) as left:
         cli.run(main)
-    assert left.value.code == code and capsys.readouterr().err.startswith(message)
+    err = capsys.readouterr().err
+    assert left.value.code == code and err.startswith(message) and err.count("\n") == 1
+
+
+def test_an_interrupt_while_libraries_are_imported_is_one_line():
+    script = [sys.executable, ROOT / "src" / "eval.py", "--help"]
+    running = subprocess.Popen(script, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not any("numpy" in used.path for used in psutil.Process(running.pid).memory_maps()):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    assert running.communicate() == ("", "error: interrupted\n")
+    assert running.returncode == cli.EXIT_INTERRUPTED

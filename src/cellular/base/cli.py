@@ -1,9 +1,9 @@
 """The command line: flags made from parameters, the log, and errors of one line."""
 
 import argparse
-import errno
 import logging
 import os
+import signal
 import sys
 import types
 import typing
@@ -14,6 +14,7 @@ from typing import Any
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cellular.base.errors import InputError
+from cellular.base.files import FULL
 from cellular.base.params import Section, SectionT, read_params, validate
 
 EXIT_BAD_INPUT = 2
@@ -149,6 +150,8 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
     Bad input ends with one message and code 2, an interrupt with 130; neither shows a traceback.
     """
     setup_logging()
+    if callable(signal.getsignal(signal.SIGINT)):  # until now see `cellular.base`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with logging_redirect_tqdm():
             print(main(argv), flush=True)
@@ -162,11 +165,15 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
         # the same again at exit, when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # outputs have messages of their own, see `files.whole`
-            sys.exit(_fail("no space left on the disk of the downloads; see CELLULAR_CACHE"))
-        if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
-            sys.exit(_fail(f"{error.filename}: {error.strerror}; choose another path"))
-        raise
+        reason = error.strerror or " ".join(str(error).split())
+        if error.errno in FULL:  # outputs have messages of their own, see `files.whole`
+            reason += (
+                "; make room for temporary files and for downloads, or name other folders for "
+                "them in TMPDIR and CELLULAR_CACHE"
+            )
+        elif error.filename:
+            reason = f"{error.filename}: {reason}; choose another path"
+        sys.exit(_fail(reason))
 
 
 def _fail(message: str) -> int:
