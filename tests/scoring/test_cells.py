@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from helpers.label_maps import scored
 
-from cellular.base.errors import InputError
 from cellular.scoring.cells import COLUMNS
 from cellular.scoring.groups import groups, size_limits
 from cellular.scoring.results import files_of, read_results, write_results
@@ -130,12 +129,3 @@ def test_the_same_results_are_the_same_bytes(two_fields, tmp_path):
         *(files_of(tmp_path / name, "test").values() for name in ("a", "b")), strict=True
     ):
         assert first.read_bytes() == second.read_bytes()
-
-
-def test_a_file_that_is_missing_or_has_other_columns_is_named_in_the_error(tmp_path):
-    with pytest.raises(InputError, match=r"test_fields\.csv does not exist"):
-        read_results(tmp_path, "test")
-    for name in ("fields", "cells"):
-        files_of(tmp_path, "test")[name].write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"not a table that src/eval\.py wrote"):
-        read_results(tmp_path, "test")

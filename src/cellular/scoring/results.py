@@ -4,9 +4,14 @@
 <split>_fields.csv    a row for each field, with its scores
 <split>_cells.csv     a row for each cell, with its outcome (cellular.scoring.cells.COLUMNS)
 curves/<split>_*.csv  what is plotted: AP against IoU, F1 by size, diameters
+
+The first has the sha256 of the others, so that a table that was cut, changed, or written by another
+evaluation is told.
 """
 
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellular.base.errors import InputError
-from cellular.base.files import whole, write_json
+from cellular.base.errors import Faults, InputError
+from cellular.base.files import digest, whole, write_json
+from cellular.base.params import flat
 from cellular.imaging.fields import origin
 from cellular.imaging.matching import FOUND
 from cellular.scoring.bootstrap import Samples, interval, resamples, unit_of
@@ -68,13 +74,21 @@ def files_of(folder: Path, split: str) -> dict[str, Path]:
 
 
 def write_results(
-    folder: Path, split: str, results: Sequence[FieldResult], seed: int
+    folder: Path,
+    split: str,
+    results: Sequence[FieldResult],
+    seed: int,
+    *,
+    run: Mapping[str, Any] | None = None,
+    staged: Mapping[str, Path] | None = None,
 ) -> dict[str, dict]:
     """Write all result files of a split, and return the content of `<split>_eval.json`.
 
     It has the scores of `cellular.scoring.scores.summarise`, those of `groups` of cells, and the
     95 % intervals of the scores in `REPORTED`: `interval_by_field` or `interval_by_cell`, depending
-    on what was resampled. `seed` decides the resamples.
+    on what was resampled. `seed` decides the resamples. `run` says how the results came about; it
+    is stored with them. `staged` has the paths to write to, by the names of `files_of`, where the
+    files get their own names later.
     """
     samples = resamples(results, seed)
     by_group = groups(results)
@@ -82,7 +96,7 @@ def write_results(
         "groups": by_group,
         f"interval_{unit_of(results)}": _intervals(samples),
     }
-    paths = files_of(Path(folder), split)
+    paths = staged or files_of(Path(folder), split)
     cells = pd.concat([result.cells for result in results], ignore_index=True)
     _write_table(paths["fields"], _table_of_fields(results))
     _write_table(paths["cells"], cells)
@@ -90,33 +104,56 @@ def write_results(
     _write_table(paths["sizes"], _by_size(by_group.get("size", {}), size_limits(results)))
     found = cells[cells["outcome"] == FOUND]
     _write_table(paths["diameters"], found[["field", "label", "diameter", "predicted_diameter"]])
+    summary["run"] = dict(run or {})
+    summary["files"] = {name: digest(path) for name, path in paths.items() if name != "scores"}
     write_json(paths["scores"], summary)
     return summary
 
 
 def read_scores(folder: Path, splits: Sequence[str]) -> dict[str, dict]:
-    """Return the content of `<split>_eval.json`, by split."""
-    return {split: read_json(files_of(folder, split)["scores"]) for split in splits}
+    """Return the content of `<split>_eval.json`, by split; `InputError` if a score is no number."""
+    return {split: _read_scores(files_of(Path(folder), split)["scores"]) for split in splits}
+
+
+def _read_scores(path: Path) -> dict:
+    content = read_json(path)
+    values = flat({key: value for key, value in content.items() if key not in ("run", "files")})
+    wrong = [(name, value) for name, value in values if not _is_number(value)]
+    if wrong or not isinstance(content.get("files"), dict):
+        found = f"{wrong[0][0]} is {json.dumps(wrong[0][1])[:40]}" if wrong else "no hashes in it"
+        raise InputError(f"{path}: not the scores that src/eval.py wrote ({found}); evaluate again")
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # NaN is not
+
+
+def check_results(folder: Path, split: str) -> None:
+    """Raise `InputError` unless all files of a split are there, as one evaluation wrote them."""
+    paths = files_of(Path(folder), split)
+    for path in paths.values():
+        check_there(path)
+    hashes = _read_scores(paths["scores"])["files"]
+    Faults(
+        f"{path}: not the table that src/eval.py wrote together with {paths['scores']}, since it "
+        "has changed, was cut, or belongs to another evaluation; evaluate again"
+        for name, path in paths.items()
+        if name != "scores" and digest(path) != hashes.get(name)
+    ).raise_all(folder)
 
 
 def read_results(folder: Path, split: str) -> list[FieldResult]:
-    """Read the results of a split again; `InputError` if a file is missing or has other columns."""
+    """Read the results of a split again; `InputError` if a file is missing or has changed."""
+    check_results(folder, split)
     paths = files_of(Path(folder), split)
-    tables = {}
-    for name, kinds in (("fields", {"field": "string", "pixels": "int64"}), ("cells", COLUMNS)):
-        path = paths[name]
-        try:
-            tables[name] = read_table(path, kinds)[list(kinds)]
-        except (KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{path}: not a table that src/eval.py wrote ({reason}); evaluate again"
-            ) from None
-    cells = dict(list(tables["cells"].groupby("field", sort=False)))
-    none = tables["cells"].iloc[:0]
+    fields = read_table(paths["fields"], {"field": "string", "pixels": "int64"})
+    table = read_table(paths["cells"], COLUMNS)[list(COLUMNS)]
+    cells = dict(list(table.groupby("field", sort=False)))
+    none = table.iloc[:0]
     return [
         FieldResult(field, cells.get(field, none).reset_index(drop=True), pixels)
-        for field, pixels in tables["fields"].to_numpy().tolist()
+        for field, pixels in fields[["field", "pixels"]].to_numpy().tolist()
     ]
 
 
@@ -127,21 +164,36 @@ def check_there(path: Path) -> None:
 
 
 def read_table(path: Path, kinds: Mapping[Any, str] | None = None) -> pd.DataFrame:
-    """Read a CSV file; `InputError` if there is none.
+    """Read a CSV file; `InputError` if there is none, or if it was cut or has other columns.
 
     Only empty cells of the table are missing values, since a field or a class may be called NA.
     """
     check_there(path)
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+    try:
+        text = path.read_bytes().decode("utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("its last line is cut")
+        table = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])
+        missing = [name for name in kinds or () if name not in table]
+        if missing:
+            raise ValueError(f"no column {missing[0]}")
+    except (OverflowError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a table of its stage ({reason}); run it again") from None
+    return table
 
 
 def read_json(path: Path) -> dict:
     """Read a JSON file of metrics; `InputError` if it is missing or not valid."""
     check_there(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no names with values")
+        dict(flat(content))  # fails where objects are nested too deeply to be read
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); run its stage again") from None
+    return content
 
 
 def _intervals(samples: Samples) -> dict:
