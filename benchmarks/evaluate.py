@@ -22,9 +22,8 @@ from benchmarks._sample import DIAMETER, fields, pretrained, raw
 from cellular.base import devices
 from cellular.base.params import Precision
 from cellular.evaluating.evaluation import evaluate
-from cellular.evaluating.params import Scoring
+from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.fields import load_pairs, read_pair
-from cellular.network.settings import Settings
 
 
 def peak_memory(test_dir: Path, weights: Path, output: Path) -> float:
@@ -49,9 +48,9 @@ def run(small: bool = False) -> Result:
         model.eval(read_pair(pairs[0])[0][:300, :300], channels=[0, 0], diameter=DIAMETER)
 
         def ours(output: Path, precision: Precision = "auto") -> float:
-            settings = Settings(diameter=DIAMETER, precision=precision)
+            params = SegmentParams(diameter=DIAMETER, precision=precision)
             start = time.perf_counter()
-            summary = evaluate([test_dir], weights, output, settings, Scoring(), device=device)
+            summary = evaluate([test_dir], weights, output, params, Scoring(), device=device)
             found.append(summary[test_dir.name]["objects"]["average_precision"]["0.5"])
             return time.perf_counter() - start
 

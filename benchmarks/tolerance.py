@@ -128,7 +128,9 @@ def _measure(
         ],
         [
             *(*evaluate, "--model_path", weights, "--output_dir", folder / "scored"),
-            *("--test_dir", prepared / "test", "--diameter", params.diameter.pretrained),
+            *("--test_dir", prepared / "test", "--annotated_dir", prepared / "train"),
+            *("--channels", *params.channels.pretrained),
+            *("--diameter", params.diameter.pretrained),
         ],
     ):
         done = subprocess.run(

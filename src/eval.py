@@ -8,10 +8,8 @@ Example:
 from collections.abc import Sequence
 
 from cellular.base import cli, devices
-from cellular.base.files import write_json
 from cellular.evaluating.evaluation import evaluate, one_line
 from cellular.evaluating.params import Scoring, SegmentParams
-from cellular.scoring.summary import summary_of
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -21,16 +19,16 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.test_dir,
         args.model_path,
         args.output_dir,
-        cli.parameters(SegmentParams, args).settings(),
+        cli.parameters(SegmentParams, args),
         cli.parameters(Scoring, args),
+        annotated_dir=args.annotated_dir,
         predictions_dir=args.predictions_dir,
         overlays_dir=args.overlays_dir,
+        summary=args.summary,
         seed=args.seed,
         device=devices.choose(args.device),
         force=args.force,
     )
-    if args.summary is not None:
-        write_json(args.summary, summary_of({args.output_dir.name: scores}))
     return "\n".join(
         f"{args.output_dir}/{name}_eval.json: {one_line(split)}" for name, split in scores.items()
     )
@@ -45,6 +43,11 @@ def _parser() -> cli.Parser:
         help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>; several may be given",
     )
     parser.path("--model_path", required=True, help="weights to score")
+    parser.path(
+        "--annotated_dir",
+        help="prepared folder whose cells have the diameter that the model is to find, for "
+        "--diameter annotated and for a warning (default: the first test_dir)",
+    )
     text = "folder for <name of test_dir>_eval.json, _fields.csv, _cells.csv, and curves/"
     parser.path("--output_dir", required=True, help=text)
     parser.path(

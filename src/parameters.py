@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from cellular.base.params import Diameter, Int, Section, Text, read_params, validate
-from cellular.evaluating.params import EvalParams
+from cellular.base.params import Channels, Int, Section, Text, read_params, validate
+from cellular.evaluating.params import ANNOTATED, EvalParams, ModelDiameter
 from cellular.fetching.params import DataParams
 from cellular.preparing.params import PrepareParams
 from cellular.training.params import SavingParams, TrainParams
@@ -27,10 +27,19 @@ Name = Annotated[Text, AfterValidator(_plain)]
 
 
 class Diameters(Section):
-    """The cell diameter in pixels with which each model is scored; None: that of its weights."""
+    """The cell diameter in pixels with which each model is scored.
 
-    pretrained: Diameter = 121.0
-    finetuned: Diameter = None
+    annotated: that of the cells of the training fields; None: that of the model's weights.
+    """
+
+    pretrained: ModelDiameter = ANNOTATED
+    finetuned: ModelDiameter = None
+
+
+class PretrainedChannels(Section):
+    """The channels that the pretrained model is given, by Cellpose's numbers."""
+
+    pretrained: Channels = Field([0, 0])
 
 
 class Params(SavingParams):
@@ -43,6 +52,7 @@ class Params(SavingParams):
     prepare: PrepareParams
     train: TrainParams
     diameter: Diameters = Diameters()
+    channels: PretrainedChannels = PretrainedChannels()
     eval: EvalParams
 
 

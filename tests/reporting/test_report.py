@@ -14,9 +14,8 @@ from helpers.browser import browser
 from helpers.label_maps import scored
 
 from cellular.evaluating.evaluation import evaluate
-from cellular.evaluating.params import Scoring
+from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.images import read_image, read_labels, write_labels
-from cellular.network.settings import Settings
 from cellular.scoring.results import write_results
 
 pytestmark = pytest.mark.slow
@@ -49,7 +48,7 @@ def metrics(sample, pretrained, tmp_path_factory):
             [folder / "test", folder / "valid"],
             pretrained,
             folder / "metrics" / model,
-            Settings(diameter=diameter),
+            SegmentParams(diameter=diameter),
             Scoring(),
             overlays_dir=folder / "metrics" / model / "images",
             predictions_dir=folder / "predictions" / model,

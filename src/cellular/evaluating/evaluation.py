@@ -12,20 +12,38 @@ from cellpose.models import CellposeModel
 from tqdm import tqdm
 
 from cellular.base.errors import Faults, InputError
-from cellular.base.files import check_apart, check_new, whole
+from cellular.base.files import (
+    check_apart,
+    check_new,
+    digest,
+    digest_folder,
+    together,
+    write_json,
+)
+from cellular.base.provenance import computed_on
 from cellular.base.queues import in_order
 from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
-from cellular.evaluating.params import Scoring
-from cellular.imaging.fields import Pair, check_pairs, read_classes, read_excluded, read_pair
+from cellular.evaluating.params import ANNOTATED, Scoring, SegmentParams
+from cellular.imaging.fields import (
+    Pair,
+    check_pairs,
+    load_pairs,
+    read_classes,
+    read_excluded,
+    read_pair,
+)
 from cellular.imaging.images import read_labels, write_labels
-from cellular.network.segmentation import load_model, scale_of, segment_pairs
+from cellular.imaging.masks import median_diameter, relabel
+from cellular.network.segmentation import load_model, precision_of, scale_of, segment_pairs
 from cellular.network.settings import Settings
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores
+from cellular.scoring.summary import summary_of
 
 log = logging.getLogger(__name__)
 
+FAR = 1.5  # factor between two diameters from which on scores suffer
 AHEAD = 2  # fields that wait to be scored and saved while the network runs
 
 
@@ -33,24 +51,30 @@ def evaluate(
     test_dirs: Sequence[Path],
     model_path: Path,
     output_dir: Path,
-    settings: Settings,
+    params: SegmentParams,
     scoring: Scoring,
     *,
+    annotated_dir: Path | None = None,
     predictions_dir: Path | None = None,
     overlays_dir: Path | None = None,
+    summary: Path | None = None,
     seed: int = 0,
     device: torch.device,
     force: bool = False,
 ) -> dict[str, dict]:
     """Score a model on prepared folders.
 
+    The diameter `annotated` is that of the cells in `annotated_dir` (default: the first folder).
     For each folder it writes
 
     - to `output_dir` the files of `cellular.scoring.results`;
     - to `predictions_dir` (default: `<output_dir>/images`) the predicted label maps,
       `pred_<field>.png`;
     - to `overlays_dir` (default: `<output_dir>/overlays`) pictures of the worst fields,
-      `<name of folder>/<field>.png`, and of the worst cells, `<name of folder>_worst_cells.png`.
+      `<name of folder>/<field>.png`, and of the worst cells, `<name of folder>_worst_cells.png`;
+    - to the file `summary`, if it is given, what `cellular.scoring.summary` takes of the scores.
+
+    All of it appears, or nothing.
 
     Returns
     -------
@@ -71,9 +95,11 @@ def evaluate(
             f"two of the folders have one name ({', '.join(names)}), and their results would have "
             "too; rename one"
         )
-    files = [path for name in names for path in files_of(output_dir, name).values()]
-    outputs = [*files, predictions_dir, overlays_dir]
-    check_apart(outputs, [*test_dirs, model_path])
+    paths = {name: files_of(output_dir, name) for name in names}
+    outputs = [path for files in paths.values() for path in files.values()]
+    outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
+    inputs = [*test_dirs, model_path, *([annotated_dir] if annotated_dir else [])]
+    check_apart(outputs, inputs)
     for path in outputs:
         check_new(path, force)
     pairs = _checked(names, test_dirs)
@@ -82,10 +108,13 @@ def evaluate(
         f"{field} is in more than one folder" for field, times in fields.items() if times > 1
     ).raise_all(output_dir)
     model = load_model(model_path, device)
-    scale = scale_of(model, settings)
-    log.info("%s on %s; images are resized by %.3g for the network", model_path, device, scale)
+    annotated = annotated_diameter(annotated_dir or test_dirs[0])
+    settings = _settings(params, annotated, annotated_dir or test_dirs[0])
+    run = _run(model, settings, annotated)
 
-    with whole(predictions_dir) as predictions, whole(overlays_dir) as pictures:
+    with together(*outputs) as stagings:
+        staged = dict(zip(outputs, stagings, strict=True))
+        predictions, pictures = staged[predictions_dir], staged[overlays_dir]
         predictions.mkdir()
         pictures.mkdir()
         every = [pair for group in pairs.values() for pair in group]
@@ -94,7 +123,65 @@ def evaluate(
         results = {name: [next(in_turn) for _ in group] for name, group in pairs.items()}
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
             _draw_worst(group, results[name], scoring, predictions, pictures, name)
-    return {name: write_results(output_dir, name, of, seed) for name, of in results.items()}
+        scores = {}
+        for name, folder in zip(names, test_dirs, strict=True):
+            scores[name] = write_results(
+                output_dir,
+                name,
+                results[name],
+                seed,
+                run=run | {"data": digest_folder(folder)},
+                staged={kind: staged[path] for kind, path in paths[name].items()},
+            )
+        if summary:
+            write_json(staged[summary], summary_of({output_dir.name: scores}))
+    return scores
+
+
+def annotated_diameter(folder: Path) -> float | None:
+    """Return the diameter of the annotated cells of a prepared folder, in pixels.
+
+    It is the mean over fields of the median, as in training, but fields without cells do not count;
+    None if no field has cells.
+    """
+    faults = Faults()
+
+    def diameter(pair: Pair) -> float | None:
+        labels = relabel(read_labels(pair.labels), pair.labels)
+        return median_diameter(labels) if labels.any() else None
+
+    found = faults.map(diameter, load_pairs(folder), "diameters")
+    faults.raise_all(folder)
+    sizes = [size for size in found if size is not None]
+    return float(np.mean(sizes)) if sizes else None
+
+
+def _settings(params: SegmentParams, annotated: float | None, folder: Path) -> Settings:
+    if params.diameter == ANNOTATED and annotated is None:
+        raise InputError(
+            f"{folder}: no annotated cell in it, so the diameter is unknown; give a number of "
+            "pixels, or none for the diameter that is stored in the weights"
+        )
+    return params.settings(annotated)
+
+
+def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> dict:
+    """Return how a model is run, as the results record it; tell where its diameter is doubtful."""
+    path, scale = model.pretrained_model, scale_of(model, settings)
+    used = float(settings.diameter or model.diam_labels)
+    log.info("%s on %s: cells of %.4g px, resized by %.3g", path, model.device, used, scale)
+    if annotated and not 1 / FAR <= used / annotated <= FAR:
+        log.warning(
+            "%s looks for cells of %.4g px, but the annotated ones have %.4g px: scores will be "
+            "worse than they could be; --diameter annotated takes the diameter from them",
+            *(path, used, annotated),
+        )
+    return computed_on(model.device, precision_of(model, settings)) | {
+        "weights": digest(Path(path)),
+        "diameter": {"used": used, "annotated": annotated},
+        "channels": list(settings.channels),
+        "gamma": settings.gamma,
+    }
 
 
 def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:

@@ -1,11 +1,26 @@
 """Parameters of evaluation: how cells are found, and what is scored and drawn."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, WrapValidator, model_validator
+from pydantic import ValidatorFunctionWrapHandler as Handler
 
-from cellular.base.params import Channels, Diameter, Float, Gamma, Int, NoneOr, Precision, Section
+from cellular.base.params import Channels, Float, Gamma, Int, NoneOr, Precision, Section
 from cellular.network.settings import Settings
+
+ANNOTATED: Final = "annotated"
+
+
+def _or_annotated(value: Any, diameter: Handler) -> Any:
+    try:
+        return diameter(value)
+    except ValidationError:
+        raise ValueError(f"expected a number greater than 0, {ANNOTATED}, or none") from None
+
+
+ModelDiameter = Annotated[
+    NoneOr[Annotated[Float, Field(gt=0)] | Literal["annotated"]], WrapValidator(_or_annotated)
+]
 
 
 class Inference(Section):
@@ -49,12 +64,17 @@ class SegmentParams(Inference):
     nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue"""
     gamma: Gamma = Settings.gamma
     """gamma of the images that the model was trained on"""
-    diameter: Diameter = Settings.diameter
-    """cell diameter in pixels; none: the diameter stored in the weights"""
+    diameter: ModelDiameter = Settings.diameter
+    """cell diameter in pixels; annotated: that of the annotated cells, the mean over fields of the
+    median; none: the diameter stored in the weights"""
 
-    def settings(self) -> Settings:
-        """Return the settings with which `cellular.network` finds cells."""
-        return Settings(**self.model_dump())
+    def settings(self, annotated: float | None = None) -> Settings:
+        """Return the settings with which `cellular.network` finds cells.
+
+        `annotated` is the diameter of the annotated cells in pixels.
+        """
+        diameter = annotated if self.diameter == ANNOTATED else self.diameter
+        return Settings(**self.model_dump(exclude={"diameter"}), diameter=diameter)
 
 
 class Scoring(Section):

@@ -11,6 +11,8 @@ from skimage.segmentation import relabel_sequential
 from cellular.base.errors import InputError
 from cellular.imaging.images import MOST_OBJECTS, image_files
 
+SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's limit, because smaller ones magnify images too far
+
 
 def object_mask(image: np.ndarray) -> np.ndarray:
     """Return where `image`, (H, W) or (H, W, C), is above 0 in any channel: (H, W) bool.
@@ -54,6 +56,18 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
             "cut the field into smaller ones"
         )
     return dense.astype(np.uint16)
+
+
+def median_diameter(labels: np.ndarray) -> float:
+    """Return the median diameter of the cells in pixels, as Cellpose does: sqrt(4 area / pi).
+
+    `labels` is (H, W). It is `SMALLEST_DIAMETER` if cells are smaller, or if there is none.
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    if not areas.size:
+        return SMALLEST_DIAMETER
+    return max(float(np.median(areas**0.5) / (np.pi**0.5 / 2)), SMALLEST_DIAMETER)
 
 
 def check_separated(path: Path, labels: np.ndarray) -> None:

@@ -34,6 +34,9 @@ Item = TypeVar("Item")
 AHEAD = 2  # images that are read before the network needs them, and that wait to be traced
 SMALLEST = 15  # pixels of a cell, as in Cellpose
 STEPS = 200  # of a pixel on its way to the centre of its cell, as in Cellpose
+# An image is resized by at most 10, at which the network still sees cells of 3 px at 30 px; smaller
+# ones cannot be told apart, and such an image of 2048 px takes hours.
+SCALES = (0.001, 10)
 TILES_AT_ONCE = {"cpu": 2}  # measured with 224 px in 32 and 16 bits on two cores
 TILES_ON_GPU = 16
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,8 +55,29 @@ def load_model(path: Path, device: torch.device) -> CellposeModel:
 
 
 def scale_of(model: CellposeModel, settings: Settings) -> float:
-    """Return the factor by which images are resized for the network."""
-    return float(model.diam_mean / (settings.diameter or model.diam_labels))
+    """Return the factor by which images are resized for the network.
+
+    Raises
+    ------
+    InputError
+        If no image could be resized so, because the diameter is too small, too large, or negative.
+    """
+    diameter = settings.diameter or model.diam_labels
+    scale = float(model.diam_mean / diameter) if diameter else 0.0
+    if not SCALES[0] <= scale <= SCALES[1]:
+        whose = "as given" if settings.diameter else "as stored in the weights"
+        raise InputError(
+            f"{model.pretrained_model}: for cells of {diameter:g} pixels, {whose}, images would be "
+            f"resized by {scale:.3g}, where {SCALES[0]} to {SCALES[1]} is possible; give the "
+            "diameter of your cells in pixels"
+        )
+    return scale
+
+
+def precision_of(model: CellposeModel, settings: Settings) -> str:
+    """Return the number format in which a model computes; `InputError` if it cannot."""
+    # Cellpose's own eval, which `resample` chooses, computes in 32 bits.
+    return "32" if settings.resample else choose_precision(model.device, settings.precision)
 
 
 def segment(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
@@ -184,7 +208,7 @@ class Network:
 
     def __init__(self, model: CellposeModel, settings: Settings):
         self.device = model.device
-        precision = choose_precision(self.device, settings.precision)
+        precision = precision_of(model, settings)
         self.tf32 = precision == "tf32"
         self.dtype = REDUCED.get(precision)
         self.net = model.net.eval()

@@ -4,7 +4,7 @@ Cellpose's own function computes them. It takes seconds per field, and Cellpose'
 call it again in every run.
 """
 
-# First, since cellpose.utils imports cellpose.dynamics.
+# First, before anything else of Cellpose is imported.
 from cellular.base.compiled import dynamics  # isort: skip
 import hashlib
 import json
@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from cellpose.transforms import resize_image
-from cellpose.utils import diameters
 
 from cellular.base.errors import Faults
 from cellular.base.files import check_apart, check_new, whole
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
+from cellular.imaging.masks import median_diameter
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
 
-SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's limit, because smaller ones magnify crops too far
 CPU = torch.device("cpu")
 
 
@@ -36,11 +35,6 @@ class Annotated:
     labels: np.ndarray  # (H, W), numbered 1 to n
     cells: int
     diameter: float  # median diameter of the cells, in pixels
-
-
-def median_diameter(labels: np.ndarray) -> float:
-    """Return the median diameter of the cells in pixels, as Cellpose does: sqrt(4 area / pi)."""
-    return max(float(diameters(labels)[0]), SMALLEST_DIAMETER)
 
 
 def annotated(image: np.ndarray, labels: np.ndarray, gamma: float = 1.0) -> Annotated:
