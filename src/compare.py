@@ -5,11 +5,13 @@ Example:
 """
 
 from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 
 from cellular.base import cli
-from cellular.base.files import check_new, whole, write_json
+from cellular.base.files import check_apart, check_new, together, write_json
 from cellular.reporting.comparison import as_json, compare, markdown
-from cellular.scoring.results import read_json, read_scores
+from cellular.scoring.results import files_of, read_json, read_scores
 from cellular.scoring.summary import summary_of
 
 
@@ -25,23 +27,36 @@ def main(argv: Sequence[str] | None = None) -> str:
         "metrics_dir, and the models pretrained and finetuned",
     )
     parser.seed("the resamples of the intervals")
+    parser.unit()
     parser.force()
     args = parser.parse_args(argv)
-    for path in filter(None, (args.output, args.table, args.summary)):
+    outputs = list(filter(None, (args.output, args.table, args.summary)))
+    inputs = [args.metrics_dir / "train.json"]
+    for model, split in product(args.models, args.splits):
+        inputs += files_of(args.metrics_dir / model, split).values()
+    for path in outputs:
+        check_apart([path], [*inputs, *(other for other in outputs if other is not path)])
         check_new(path, args.force)
-    comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed)
+    comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed, args.unit)
     tables = markdown(comparisons)
+    contents: dict[Path, str | dict] = {}
     if args.output is not None:
-        write_json(args.output, as_json(comparisons))
+        contents[args.output] = as_json(comparisons)
     if args.table is not None:
-        with whole(args.table) as staging:
-            staging.write_text(f"{tables}\n", encoding="utf-8")
+        contents[args.table] = f"{tables}\n"
     if args.summary is not None:
         scores = {
             model: read_scores(args.metrics_dir / model, args.splits) for model in args.models
         }
         training = read_json(args.metrics_dir / "train.json")
-        write_json(args.summary, summary_of(scores, training.get("best_valid_loss")))
+        contents[args.summary] = summary_of(scores, training.get("best_valid_loss"))
+    if contents:
+        with together(*contents) as stagings:
+            for staging, content in zip(stagings, contents.values(), strict=True):
+                if isinstance(content, str):
+                    staging.write_text(content, encoding="utf-8")
+                else:
+                    write_json(staging, content)
     return tables
 
 

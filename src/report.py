@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.output,
         example=args.example,
         seed=params.eval.seed,
+        unit=params.eval.unit,
         force=args.force,
     )
     return f"{page}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser"

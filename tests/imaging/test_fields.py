@@ -73,9 +73,12 @@ def test_a_missing_or_empty_folder_is_an_error(tmp_path):
         load_pairs(tmp_path)
 
 
-def test_time_point_and_well_are_read_from_the_names_of_the_data_set():
-    assert origin("Timepoint_001_220518-ST_C03_s3") == {"timepoint": "001", "well": "C03"}
-    assert origin("Timepoint_012_220518-ST_N11_s10") == {"timepoint": "012", "well": "N11"}
+def test_time_point_well_and_site_are_read_from_the_names_of_the_data_set():
+    def known(timepoint: str, well: str, site: str) -> dict[str, str]:
+        return {"timepoint": timepoint, "well": well, "site": f"{well} {site}"}
+
+    assert origin("Timepoint_001_220518-ST_C03_s3") == known("001", "220518-ST C03", "s3")
+    assert origin("Timepoint_012_220518-ST_N11_s10") == known("012", "220518-ST N11", "s10")
     for other in ("my_image", "Timepoint_001", "Timepoint_001_220518-ST_C03_s3_left"):
         assert origin(other) == {}
 

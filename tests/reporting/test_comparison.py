@@ -2,8 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
-from helpers.label_maps import row_of_cells
+from helpers.label_maps import row_of_cells, scored
 
 from cellular.reporting.comparison import compare, markdown
 from cellular.scoring.results import write_results
@@ -18,6 +19,17 @@ def write(tmp_path):
     return write
 
 
+def sites(count: int) -> list[str]:
+    """Return two time points of each site, all of one well."""
+    return [f"Timepoint_00{time}_p_C03_s{site}" for site in range(count) for time in (1, 2)]
+
+
+def compared(write, tmp_path, first, second, **options):
+    write(a=first, b=second)
+    (comparison,) = compare(tmp_path, ("a", "b"), ["test"], **options)
+    return comparison
+
+
 def test_scores_stand_side_by_side_with_the_interval_of_their_difference(
     run_script, write, tmp_path
 ):
@@ -29,7 +41,7 @@ def test_scores_stand_side_by_side_with_the_interval_of_their_difference(
     assert (tmp_path / "comparison.md").read_text() == out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     assert code == 0
-    assert "test: b finds cells better than a: AP@0.5 0.950 against 0.500" in out
+    assert "test: 1 field cannot tell whether b finds cells better than a: AP@0.5 0.950" in out
     assert "cells of the one field resampled" in out
     assert ["cells missed", "20", "2", "-18"] in rows
     title, header = "test (1 field, 40 cells)", "difference (95 % interval)"
@@ -43,44 +55,143 @@ def test_scores_stand_side_by_side_with_the_interval_of_their_difference(
     assert f"({found['low']:+.3f} to {found['high']:+.3f})" in out
 
 
+def test_the_main_scores_come_first(write, tmp_path):
+    comparison = compared(write, tmp_path, [row_of_cells(5, 10)], [row_of_cells(8, 10)])
+    names = [row.name for row in comparison.rows]
+    assert names[:2] == ["AP@0.5", "AP@0.75"]
+    assert names.index("cells missed") == len(comparison.main_rows) + 3
+    assert len(set(names)) == len(names) and comparison.rows[-1].name == "error of the diameter, px"
+
+
 @pytest.mark.parametrize(
-    ("first", "second", "verdict"),
+    ("units", "found", "verdict"),
     [
-        (20, 21, "no difference between b and a could be shown"),
-        (21, 21, "no difference between b and a could be shown"),
-        (38, 20, "b finds cells worse than a"),
+        (1, 8, "2 fields of 1 site cannot tell whether b finds cells better than a"),
+        (5, 8, "5 sites cannot tell whether b finds cells better than a"),
+        (6, 8, "b finds cells better than a"),
+        (6, 2, "b finds cells worse than a"),
+        (6, 5, "no difference between b and a could be shown"),
     ],
 )
-def test_the_sentence_claims_no_more_than_the_interval(write, tmp_path, first, second, verdict):
-    write(a=[row_of_cells(first, 40)], b=[row_of_cells(second, 40)])
-    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
-    assert verdict in comparison.sentence
+def test_the_sentence_claims_what_a_test_over_the_sites_shows(
+    write, tmp_path, units, found, verdict
+):
+    fields = sites(units)
+    comparison = compared(
+        write,
+        tmp_path,
+        [row_of_cells(5, 10, name) for name in fields],
+        [row_of_cells(found, 10, name) for name in fields],
+    )
+    assert comparison.sentence.startswith(f"test: {verdict}: AP@0.5")
+    assert (f"{units} sites, p = " in comparison.sentence) == (units == 6)
+    difference = comparison.scores["objects", "recall"].difference
+    expected = ((found - 5) / 10,) * 2
+    assert difference.interval == (pytest.approx(expected) if units > 1 else None)
+    sure = {"b finds cells better than a", "b finds cells worse than a"}
+    assert comparison.rows[0].sure == (verdict in sure)
+
+
+def test_where_sites_of_one_well_are_alike_the_well_is_the_unit(run_script, write, tmp_path):
+    fields = sites(6)
+    for model, found in (("a", 5), ("b", 8)):
+        write(**{model: [row_of_cells(found, 10, name) for name in fields]})
+    arguments = ("--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test")
+    _, by_site, _ = run_script("compare", *arguments)
+    _, by_well, _ = run_script("compare", *arguments, "--unit", "well")
+    assert "b finds cells better than a" in by_site and "6 sites, p = 0.031" in by_site
+    assert "12 fields of 1 well cannot tell" in by_well
+
+
+def test_mixed_differences_are_no_verdict(write, tmp_path):
+    names = [f"field_{number}" for number in range(8)]
+    comparison = compared(
+        write,
+        tmp_path,
+        [row_of_cells(5, 10, name) for name in names],
+        [
+            row_of_cells(found, 10, n)
+            for n, found in zip(names, (9, 6, 6, 6, 6, 6, 4, 4), strict=True)
+        ],
+    )
+    assert "no difference between b and a could be shown" in comparison.sentence
+    assert "8 fields, p = 0.23" in comparison.sentence
 
 
 @pytest.mark.parametrize(
-    ("fields", "verdict"), [(2, "2 fields are too few to say"), (6, "b finds cells better than a")]
+    ("first", "second", "good"),
+    [(5, 8, True), (8, 5, False), (5, 5, None)],
 )
-def test_several_fields_are_resampled_as_wholes(write, tmp_path, fields, verdict):
-    names = [f"field_{number}" for number in range(fields)]
-    write(
-        a=[row_of_cells(5, 10, name) for name in names],
-        b=[row_of_cells(8, 10, name) for name in names],
+def test_whether_a_difference_is_good_depends_on_what_is_measured(
+    write, tmp_path, first, second, good
+):
+    comparison = compared(write, tmp_path, [row_of_cells(first, 10)], [row_of_cells(second, 10)])
+    rows = {row.name: row for row in comparison.rows}
+    for name in ("AP@0.5", "cells found (IoU 0.5)", "cells missed", "error of the count, relative"):
+        assert rows[name].good is good, name
+    assert rows["cells merged"].good is None
+
+
+def test_an_error_is_better_if_it_is_nearer_to_0(write, tmp_path):
+    first, second = row_of_cells(4, 10), row_of_cells(10, 10, false_positives=2)
+    comparison = compared(write, tmp_path, [first], [second])
+    assert comparison.scores["count_error", "relative"].good is True  # +0.2 in place of -0.6
+    assert comparison.counts["false_positive"].good is False
+
+
+def test_small_cells_that_got_worse_are_said_in_the_sentence(write, tmp_path):
+    truth = np.zeros((20, 60), int)
+    for number in range(8):  # four cells of 2 x 2 pixels and four of 6 x 6
+        side = 2 if number < 4 else 6
+        truth[2 : 2 + side, 7 * number : 7 * number + side] = number + 1
+    small, large = (np.where(truth > 4, 0, truth), np.where(truth > 4, truth - 4, 0))
+    for first, second, said in ((small * (small < 4), large, True), (small * 0, large, False)):
+        comparison = compared(write, tmp_path, [scored(truth, first)], [scored(truth, second)])
+        assert ("But b finds fewer of the smallest quarter" in comparison.sentence) == said
+    assert "the smallest quarter" in markdown([comparison])
+
+
+@pytest.mark.parametrize("flags", [("--output", "--table"), ("--table", "--summary")])
+def test_two_outputs_of_one_name_are_refused(run_script, write, tmp_path, flags):
+    write(a=[row_of_cells(1, 2)], b=[row_of_cells(1, 2)])
+    arguments = ("--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test")
+    same = [part for flag in flags for part in (flag, tmp_path / "same")]
+    code, _, err = run_script("compare", *arguments, *same, "--force")
+    assert code == 2 and "would be lost; choose another output" in err
+    assert not (tmp_path / "same").exists()
+
+
+def test_an_output_that_is_an_input_is_refused_with_force_too(run_script, write, tmp_path):
+    write(a=[row_of_cells(1, 2)], b=[row_of_cells(1, 2)])
+    arguments = ("--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test")
+    cells = tmp_path / "a" / "test_cells.csv"
+    before = cells.read_bytes()
+    code, _, err = run_script("compare", *arguments, "--table", cells, "--force")
+    assert code == 2 and "would be lost; choose another output" in err
+    assert cells.read_bytes() == before
+
+
+def test_outputs_appear_together_or_not_at_all(run_script, write, tmp_path):
+    write(a=[row_of_cells(1, 2)], b=[row_of_cells(1, 2)])
+    (tmp_path / "file").touch()
+    code, _, err = run_script(
+        *("compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test"),
+        *("--output", tmp_path / "out.json", "--table", tmp_path / "file" / "table.md"),
     )
-    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
-    assert "fields resampled" in comparison.sentence and verdict in comparison.sentence
-    difference = comparison.scores["objects", "recall"].difference
-    assert difference.interval == pytest.approx((0.3, 0.3))
+    assert code == 2 and "table.md" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "file"}
 
 
 def test_scores_are_compared_on_the_fields_where_both_have_them(write, tmp_path):
-    write(
-        a=[row_of_cells(2, 4, "x"), row_of_cells(0, 4, "y")],
-        b=[row_of_cells(4, 4, "x"), row_of_cells(1, 4, "y", false_positives=1)],
+    comparison = compared(
+        write,
+        tmp_path,
+        [row_of_cells(2, 4, "x"), row_of_cells(2, 4, "y"), row_of_cells(0, 4, "z")],
+        [row_of_cells(4, 4, "x"), row_of_cells(4, 4, "y"), row_of_cells(1, 4, "z", 1)],
     )
-    (comparison,) = compare(tmp_path, ("a", "b"), ["test"])
-    precision = comparison.scores["objects", "precision"]  # a found nothing in y
-    both = (precision.first.number, precision.second.number)
-    assert both == (1, 1) and precision.difference.number == 0
+    precision = comparison.scores["objects", "precision"]  # a found nothing in z
+    for value, expected in ((precision.first, 1), (precision.second, 1), (precision.difference, 0)):
+        assert value.number == expected and value.interval == (expected, expected)
 
 
 def test_without_any_cell_nothing_is_claimed(write, tmp_path):

@@ -35,7 +35,7 @@ def test_each_true_cell_and_each_prediction_without_a_partner_has_a_row():
     assert table["label"].tolist()[:4] == [1, 2, 3, 4] and table["label"].isna().tolist()[4]
     assert table["predicted_label"].fillna(0).tolist() == [1, 0, 2, 3, 4]
     assert table["class"].tolist()[:4] == ["fed", "fed", "unfed", "unfed"]
-    assert set(table["timepoint"]) == {"002"} and set(table["well"]) == {"C03"}
+    assert set(table["timepoint"]) == {"002"} and set(table["well"]) == {"220518-ST C03"}
     third = table.iloc[2]
     assert third["iou"] == pytest.approx(56 / 72)
     assert third["diameter"] == pytest.approx(np.sqrt(4 * 64 / np.pi))
@@ -80,6 +80,12 @@ def test_groups_have_the_scores_of_their_cells():
     assert [round(limit, 1) for limit in size_limits([result])] == [4.5, 6.8, 11.3]
     sizes = {name: of["cells"] for name, of in found["size"].items()}
     assert sizes == {"smallest": 2, "large": 1, "largest": 1}
+
+
+def test_one_well_of_two_plates_is_two_groups():
+    fields = ["Timepoint_001_p_C03_s1", "Timepoint_002_p_C03_s2", "Timepoint_001_q_C03_s1"]
+    found = groups([scored(TRUTH, FOUND, name) for name in fields])["well"]
+    assert {name: scores["cells"] for name, scores in found.items()} == {"p C03": 8, "q C03": 4}
 
 
 def test_kinds_of_groups_that_are_unknown_are_left_out():

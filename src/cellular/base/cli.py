@@ -98,6 +98,13 @@ class Parser(argparse.ArgumentParser):
 
         self.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
 
+    def unit(self) -> None:
+        """Add `--unit`, of which fields are independent of one another."""
+        text = "which fields are independent of others: those of another site, or of another well"
+        self.add_argument(
+            "--unit", choices=("site", "well"), default="site", help=f"{text} (default: site)"
+        )
+
     def device(self) -> None:
         """Add `--device`, the name that `cellular.base.devices.choose` takes."""
         text = "auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps (default: auto)"

@@ -130,6 +130,7 @@ def evaluate(
                 name,
                 results[name],
                 seed,
+                scoring.unit,
                 run=run | {"data": digest_folder(folder)},
                 staged={kind: staged[path] for kind, path in paths[name].items()},
             )

@@ -142,7 +142,7 @@ def _crop(
     what = cell["outcome"] if alone else f"{cell['outcome']}, IoU {cell['iou']:.2f}"
     where = str(cell["field"])[:14]
     if not pd.isna(cell["timepoint"]):
-        where = f"t{cell['timepoint']} {cell['well']}"
+        where = f"t{cell['timepoint']} {cell['well'].split()[-1]}"  # the plate does not fit in
     strip = Image.new("L", (CELL, 2 * LINE), 0)
     pen = ImageDraw.Draw(strip)
     pen.text((4, 2), what, fill=GREYS - 1, font=FONT)

@@ -85,6 +85,9 @@ class Scoring(Section):
     excluded: Literal["background", "ignore"] = "background"
     """how cells of excluded classes (Unidentified) count. background: a prediction there is a false
     positive, as in the paper; ignore: their pixels do not count"""
+    unit: Literal["site", "well"] = "site"
+    """what is drawn at random for the intervals, with all its fields. site: fields of one site
+    (plate, well, site) are alike, at all time points; well: sites of one well are alike, too"""
     overlays: Int = Field(2, ge=1)
     """number of fields of each split that are drawn, the worst first"""
     worst_cells: Int = Field(20, ge=0)

@@ -21,7 +21,7 @@ MASKS = "_masks"  # its label map, as Cellpose names it
 EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has any
 CLASSES = "_classes.csv"  # the class of each label, if classes are known
 # Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
-NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_s\d+")
+NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_(?P<site>s\d+)")
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,18 @@ class Pair:
 
 
 def origin(field: str) -> dict[str, str]:
-    """Return the time point and the well in a field's name, or {} if CELLULAR does not name it so.
+    """Return what a field's name tells: time point, well, site; {} if CELLULAR does not name it so.
+
+    Wells of two plates differ, and so do sites of two wells.
 
     >>> origin("Timepoint_001_220518-ST_C03_s3")
-    {'timepoint': '001', 'well': 'C03'}
+    {'timepoint': '001', 'well': '220518-ST C03', 'site': '220518-ST C03 s3'}
     """
     named = NAME.fullmatch(field)
-    return {key: named[key] for key in ("timepoint", "well")} if named else {}
+    if not named:
+        return {}
+    well = f"{named['plate']} {named['well']}"
+    return {"timepoint": named["timepoint"], "well": well, "site": f"{well} {named['site']}"}
 
 
 def split_data(

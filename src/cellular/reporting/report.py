@@ -26,9 +26,9 @@ from cellular.base.files import check_new, whole
 from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
-from cellular.reporting.comparison import DECIDES, FEWEST_FIELDS, SplitComparison, compare
-from cellular.scoring.bootstrap import BY_FIELD
+from cellular.reporting.comparison import DECIDES, SplitComparison, compare
 from cellular.scoring.results import check_there, files_of, read_json, read_table
+from cellular.scoring.uncertainty import SITE
 
 QUALITY = 78  # of WebP, at which outlines stay sharp
 PACKAGES = (
@@ -107,7 +107,6 @@ class SplitReport:
 
     name: str
     comparison: SplitComparison
-    resampling: str  # where the intervals come from
     kinds: list[Kind]
     figures: list[Figure]
     pictures: list[Picture]
@@ -123,6 +122,7 @@ def write_report(
     *,
     example: Path | None = None,
     seed: int = 0,
+    unit: str = SITE,
     force: bool = False,
 ) -> Path:
     """Write the report of a run.
@@ -134,7 +134,7 @@ def write_report(
     params : the parameters of the run, which the page lists
     sources : data and weights, each with name, what, url, licence and citation
     example : file for a copy of the picture of the first split's worst field, by the second model
-    seed : decides the resamples of the intervals
+    seed, unit : as for `cellular.reporting.comparison.compare`
     force : replace files that exist
 
     Raises
@@ -145,7 +145,7 @@ def write_report(
     metrics_dir, output = Path(metrics_dir), Path(output)
     for path in filter(None, (output, example)):
         check_new(path, force)
-    comparisons = compare(metrics_dir, models, splits, seed)
+    comparisons = compare(metrics_dir, models, splits, seed, unit)
     try:
         page = _page(metrics_dir, models, comparisons, params, sources)
     except (KeyError, TypeError, ValueError, UndefinedError) as error:
@@ -198,21 +198,10 @@ def _split(metrics_dir: Path, models: tuple[str, str], comparison: SplitComparis
     return SplitReport(
         split,
         comparison,
-        _resampling(comparison),
         _kinds(first, second),
         _figures(folders, models, split),
         _pictures(folders, models, split),
     )
-
-
-def _resampling(comparison: SplitComparison) -> str:
-    """Say what is resampled, as the end of a sentence."""
-    if comparison.resampled != BY_FIELD:
-        return "resampling the cells of its one field, which says nothing about other fields"
-    text = f"resampling its {comparison.fields} fields"
-    if comparison.fields < FEWEST_FIELDS:
-        text += ", which are few: the intervals are narrower than they should be"
-    return text
 
 
 def _figures(folders: Sequence[Path], models: tuple[str, str], split: str) -> list[Figure]:

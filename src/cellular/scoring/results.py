@@ -24,7 +24,6 @@ from cellular.base.files import digest, whole, write_json
 from cellular.base.params import flat
 from cellular.imaging.fields import origin
 from cellular.imaging.matching import FOUND
-from cellular.scoring.bootstrap import Samples, interval, resamples, unit_of
 from cellular.scoring.cells import COLUMNS
 from cellular.scoring.groups import SIZES, groups, size_limits
 from cellular.scoring.scores import (
@@ -36,6 +35,7 @@ from cellular.scoring.scores import (
     summarise,
     table_of_scores,
 )
+from cellular.scoring.uncertainty import SITE, Ends, intervals, kind_of
 
 # The scores that one would report. They get an interval, and a name in tables.
 REPORTED: dict[Place, str] = {
@@ -78,6 +78,7 @@ def write_results(
     split: str,
     results: Sequence[FieldResult],
     seed: int,
+    unit: str = SITE,
     *,
     run: Mapping[str, Any] | None = None,
     staged: Mapping[str, Path] | None = None,
@@ -85,22 +86,27 @@ def write_results(
     """Write all result files of a split, and return the content of `<split>_eval.json`.
 
     It has the scores of `cellular.scoring.scores.summarise`, those of `groups` of cells, and the
-    95 % intervals of the scores in `REPORTED`: `interval_by_field` or `interval_by_cell`, depending
-    on what was resampled. `seed` decides the resamples. `run` says how the results came about; it
-    is stored with them. `staged` has the paths to write to, by the names of `files_of`, where the
-    files get their own names later.
+    95 % intervals of the scores in `REPORTED`: `interval_by_site`, `_well`, `_field` or `_cell`,
+    depending on what `cellular.scoring.uncertainty` draws at random, with `seed` and `unit`. `run`
+    says how the results came about; it is stored with them. `staged` has the paths to write to, by
+    the names of `files_of`, where the files get their own names later.
     """
-    samples = resamples(results, seed)
+    ends = intervals(results, seed, unit)
     by_group = groups(results)
+    known = {
+        place: {"low": ends[place][0], "high": ends[place][1]}
+        for place in REPORTED
+        if place in ends
+    }
     summary = summarise(results) | {
         "groups": by_group,
-        f"interval_{unit_of(results)}": _intervals(samples),
+        f"interval_by_{kind_of(results, unit)}": nested(known),
     }
     paths = staged or files_of(Path(folder), split)
     cells = pd.concat([result.cells for result in results], ignore_index=True)
     _write_table(paths["fields"], _table_of_fields(results))
     _write_table(paths["cells"], cells)
-    _write_table(paths["ap"], _precision_by_iou(summary, samples))
+    _write_table(paths["ap"], _precision_by_iou(summary, ends))
     _write_table(paths["sizes"], _by_size(by_group.get("size", {}), size_limits(results)))
     found = cells[cells["outcome"] == FOUND]
     _write_table(paths["diameters"], found[["field", "label", "diameter", "predicted_diameter"]])
@@ -196,19 +202,12 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def _intervals(samples: Samples) -> dict:
-    found = {place: interval(samples[place]) for place in REPORTED if place in samples}
-    return nested(
-        {place: {"low": ends[0], "high": ends[1]} for place, ends in found.items() if ends}
-    )
-
-
 def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
     scores = {".".join(place): values for place, values in table_of_scores(results).items()}
     rows = [
         {
             "field": result.field,
-            **{"timepoint": None, "well": None, **origin(result.field)},
+            **{"timepoint": None, "well": None, "site": None, **origin(result.field)},
             "pixels": result.pixels,
             **counts_of([result]),
         }
@@ -217,14 +216,14 @@ def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(rows), pd.DataFrame(scores)], axis=1)
 
 
-def _precision_by_iou(summary: dict, samples: Samples) -> pd.DataFrame:
+def _precision_by_iou(summary: dict, ends: Mapping[Place, Ends]) -> pd.DataFrame:
     means = summary["objects"].get("average_precision", {})
     rows = []
     for threshold in IOU_THRESHOLDS:
         name = f"{threshold:g}"
         if name in means:
-            ends = interval(samples["objects", "average_precision", name]) if samples else None
-            low, high = ends or (np.nan, np.nan)
+            place = ("objects", "average_precision", name)
+            low, high = ends.get(place, (np.nan, np.nan))
             rows.append((threshold, means[name], low, high))
     return pd.DataFrame(rows, columns=["iou", "average_precision", "low", "high"])
 
