@@ -64,7 +64,9 @@ class Parser(argparse.ArgumentParser):
         for name, field in [item for model in models for item in model.model_fields.items()]:
             names = ([f"-{short[name]}"] if name in short else []) + [f"--{name}"]
             default = field.default
-            shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+            shown = (
+                " ".join(map(str, default)) or "none" if isinstance(default, list) else str(default)
+            )
             shown = shown.lower() if isinstance(default, bool) or default is None else shown
             text = f"{field.description} (default: {shown})".replace("%", "%%")
             options: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}

@@ -14,12 +14,14 @@ from cellular.fetching.local import import_folder, local_folder
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import is_local, resolve
 from cellular.fetching.sources import DatasetSource, catalogue
+from cellular.imaging.fields import find_images, image_of
 from cellular.imaging.images import read_image, write_tiff
+from cellular.imaging.rendering import MERGED_COLOURS, MERGED_RANGES, PERCENTILES, render
 
 log = logging.getLogger(__name__)
 
 WAVES = ("w1", "w2", "w3")  # FITC (EGFP), Texas Red (mRFP), transmitted light
-RGB = ("w2", "w1", "w3")  # the order of channels in the authors' merged images
+RGB = ("w2", "w1", "w3")  # the order of the channels in images
 
 
 def fetch_dataset(
@@ -29,7 +31,7 @@ def fetch_dataset(
 
     Parameters
     ----------
-    data : where the user's own files are, for the data set local
+    data : where the user's own files are, for the data set local; how channels become images
 
     Returns
     -------
@@ -103,14 +105,16 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
 
     def merge(field: str) -> None:
         planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
-        merge_channels(planes, staging / "images" / f"{field}.tif")
+        merge_channels(planes, staging / "images" / f"{field}.tif", raw=data.rendering == "raw")
 
     faults.map(merge, fields, "merge")
     faults.raise_all(channels)
 
 
-def merge_channels(paths: list[Path], target: Path) -> None:
-    """Write three images with one channel each, (H, W), as one TIFF, (H, W, 3), of their dtype.
+def merge_channels(paths: list[Path], target: Path, *, raw: bool = False) -> None:
+    """Write a field's channels, images (H, W) in the order `RGB`, as one TIFF (H, W, 3).
+
+    It is the authors' merged picture, uint8, or with `raw` the channels in their own dtype.
 
     Raises
     ------
@@ -124,11 +128,32 @@ def merge_channels(paths: list[Path], target: Path) -> None:
             f"{', '.join(map(str, paths))}: shapes {shapes}, expected one shape (H, W) for all; "
             "fetch the channels again"
         )
-    write_tiff(target, np.dstack(planes))
+    stack = np.dstack(planes)
+    write_tiff(target, stack if raw else render(stack, MERGED_COLOURS, MERGED_RANGES))
 
 
 def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
     import_folder(data, staging)
+    if not data.colours:
+        return
+    images = staging / "images"
+
+    def colour(field: str) -> None:
+        path = image_of(images, field)
+        image = np.atleast_3d(read_image(path))
+        if image.shape[2] != len(data.colours):
+            raise InputError(
+                f"{path.name}: {image.shape[2]} channels, but data.colours has "
+                f"{len(data.colours)} ({', '.join(data.colours)}); give a colour for each channel"
+            )
+        path.unlink()
+        ranges = data.ranges or [PERCENTILES] * len(data.colours)
+        write_tiff(path.with_suffix(".tif"), render(image, data.colours, ranges))
+
+    faults = Faults()
+    faults.map(colour, sorted(find_images(images)), "colours")
+    # The user knows the files by their names, and not the folder that they were copied to.
+    Faults(fault.replace(f"{images}/", "") for fault in faults).raise_all(data.path)
 
 
 HOW = {"members": _archive, "folders": _archive, "channels": _channels, "local": _local}

@@ -1,12 +1,27 @@
-"""Parameters of fetching: the user's own data, and the weights to start from."""
+"""Parameters of fetching: data and how they are shown, and the weights to start from."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
 
 from cellular.base.params import NoneOr, Section, Text
+from cellular.imaging.rendering import COLOURS, ends_of
+
+
+def _colour(name: str) -> str:
+    if name not in COLOURS:
+        raise ValueError(f"expected colours among {', '.join(COLOURS)}")
+    return name
+
+
+def _range(shown: str) -> str:
+    ends_of(np.zeros((1, 1)), shown)
+    return shown
 
 
 class DataParams(Section):
-    """The user's own data, for the data set local."""
+    """The user's own data, for the data set local, and how channels become images."""
 
     section: ClassVar[str | None] = "data"
 
@@ -21,6 +36,26 @@ class DataParams(Section):
     version: NoneOr[Text] = None
     """any word; change it whenever files in the folder change, because DVC does not watch the
     folder and would reuse the earlier result"""
+    colours: list[Annotated[Text, AfterValidator(_colour)]] = Field([])
+    """make 8-bit images in red, green and blue of your own images, for the data set local: a colour
+    for each of their channels (red, green, blue, cyan, magenta, yellow, grey, or black to leave it
+    out), which are added up; none given: images are taken as they are"""
+    ranges: list[Annotated[Text, AfterValidator(_range)]] = Field([])
+    """for each of colours the values that are shown from black to the full colour: <low>..<high>;
+    minmax, those of the channel in each image; or percentiles, its 1st and 99th, as Cellpose
+    normalises; none given: percentiles for all"""
+    rendering: Literal["merged", "raw"] = "merged"
+    """images of the data set cellular. merged: 8-bit pictures as its authors merged the channels,
+    on which their network and published weights were trained; raw: the three 16-bit channels"""
+
+    @model_validator(mode="after")
+    def _one_range_for_each_colour(self) -> "DataParams":
+        if len(self.ranges) not in (0, len(self.colours)):
+            raise ValueError(
+                f"{len(self.ranges)} ranges for {len(self.colours)} colours; give one for each "
+                "colour, or none"
+            )
+        return self
 
 
 class WeightsParams(Section):
