@@ -24,11 +24,15 @@ def normalised(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def correct(image: np.ndarray, gamma: float) -> np.ndarray:
-    """Return an image, (H, W) or (H, W, C), with each channel normalised and raised to `gamma`.
+    """Return an image, (H, W) or (H, W, C), with the tones of each channel bent by `gamma`.
 
-    Each channel x is 0 at its 1st percentile and 1 at its 99th; the result, float32, is
-    sign(x) |x| ** gamma, so that values below 0 are kept. A gamma of 1 returns the image as it is,
-    because Cellpose normalises it in any case.
+    Where x is 0 at a channel's 1st percentile and 1 at its 99th, it becomes sign(x) |x| ** gamma,
+    so that values below 0 are kept. The percentiles keep their own values: channels weigh as much
+    in the mean of all, grey, as they did before, and a gamma near 1 changes little.
+
+    Returns
+    -------
+    float32 array of the same shape; with a gamma of 1 the image as it is
     """
     if gamma == 1:
         return image
@@ -36,6 +40,8 @@ def correct(image: np.ndarray, gamma: float) -> np.ndarray:
     corrected = np.empty(planes.shape, np.float32)
     for number in range(planes.shape[-1]):
         plane = planes[..., number]
-        shown = normalised(plane, *limits(plane))
-        corrected[..., number] = np.sign(shown) * np.abs(shown) ** np.float32(gamma)
+        low, high = limits(plane)
+        shown = normalised(plane, low, high)
+        bent = np.sign(shown) * np.abs(shown) ** np.float32(gamma)
+        corrected[..., number] = np.float32(low) + np.float32(high - low) * bent
     return corrected.reshape(image.shape)
