@@ -8,9 +8,13 @@ import subprocess
 import time
 
 import pytest
+from helpers.annotations import ROOT
 from helpers.repository import Repository, environment
 
-from cellular.experiments.grid import _fingerprint
+from cellular.base.params import validate
+from cellular.experiments.grid import _fingerprint, chosen
+from cellular.experiments.profiles import overridden
+from parameters import Params
 
 
 @pytest.fixture
@@ -84,6 +88,20 @@ def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotati
     again, err = running.communicate()
     assert again == out and err.count("is finished") == 2
     assert not repository.git("status", "--porcelain")
+
+
+@pytest.mark.parametrize(
+    ("profile", "masks", "diameter"),
+    [("paper", False, 121), ("paper", True, "annotated"), ("quick", True, None)],
+)
+def test_the_papers_diameter_is_not_that_of_masks_of_ones_own(
+    annotations, profile, masks, diameter
+):
+    path = ROOT / "conf" / f"{profile}.yaml"
+    overrides = chosen(path, annotations.masks if masks else None)
+    assert overrides.get("diameter.pretrained") == diameter  # None: that of params.yaml
+    assert overrides.get("data.path") == (str(annotations.folder) if masks else None)
+    assert validate(Params, overridden(ROOT / "params.yaml", overrides, path), "params.yaml")
 
 
 def test_other_files_in_the_data_folder_are_another_experiment(tmp_path):

@@ -33,9 +33,18 @@ def test_the_papers_profile_is_the_papers_recipe():
     assert recipe.channels == [0, 0] and params.diameter.pretrained == 121
     assert (params.prepare.val_pattern, params.prepare.test_pattern) == ("ST_I06", "ST_C03")
     assert params.prepare.cell_diameter is None and params.prepare.gamma == 1
-    assert {name: getattr(recipe, name) for name in REFERENCE} == REFERENCE  # Cellpose's loop
+    assert params.data.rendering == "merged"
     assert not params.eval.augment and params.eval.resample
     assert params.class_name == "all" and params.prepare.exclude == ["Unidentified"]
+
+
+@pytest.mark.parametrize("name", ["paper", "reference"])
+def test_the_papers_training_and_the_reference_are_cellposes(name):
+    params = params_with(ROOT / "conf" / f"{name}.yaml")
+    assert {name: getattr(params.train, name) for name in REFERENCE} == REFERENCE
+    prepare = params.prepare
+    assert (prepare.cell_diameter, prepare.gamma, prepare.flow_format) == (None, 1, "float32")
+    assert (params.seed, params.train.patience, params.train.momentum) == (0, None, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_a_profile_that_is_not_valid_is_named_in_the_error(tmp_path, content, me
 
 
 def test_a_profile_that_does_not_exist_gets_a_list_of_those_that_do():
-    with pytest.raises(InputError, match=r"no such profile; there are: paper, quick, sample"):
+    with pytest.raises(InputError, match=r"there are: paper, quick, reference, sample"):
         load_profile(ROOT / "conf" / "moon.yaml")
 
 

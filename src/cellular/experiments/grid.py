@@ -20,6 +20,7 @@ from cellular.experiments.profiles import flags, load_profile, overridden
 
 log = logging.getLogger(__name__)
 
+PAPER = "paper"  # the profile with the paper's parameters
 PUBLISHED = ("cyto", "cyto2")
 REACHABLE = ("scellseg", "scratch")  # for the sample: these do not need Cellpose's model server
 SHOWN_IOU = ("0.5", "0.75", "0.9")
@@ -58,18 +59,14 @@ def run_grid(
         If the profile is not valid, or an experiment fails; finished experiments are kept.
     """
     path = root / "conf" / f"{profile}.yaml"
-    overrides = load_profile(path)
-    if data is not None:
-        folder = _data_folder(data)
-        version = _fingerprint(folder)
-        overrides |= {"dataset": "local", "data.path": str(folder), "data.version": version}
+    overrides = chosen(path, data)
     if not weights:
         dataset = overridden(root / "params.yaml", overrides, path)["dataset"]
         weights = REACHABLE if dataset == "sample" else PUBLISHED
     rows = []
     for name in weights:
-        chosen = overrides | {"train.model_type": name}
-        params = validate(model, overridden(root / "params.yaml", chosen, path), str(path))
+        changed = overrides | {"train.model_type": name}
+        params = validate(model, overridden(root / "params.yaml", changed, path), str(path))
         code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # changes not yet committed
         identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
         experiment = f"{profile}-{Path(name).name}-{identity}"
@@ -78,12 +75,24 @@ def run_grid(
             log.info("%s is finished", experiment)
         else:
             log.info("running %s", experiment)
-            commit = _run(root, experiment, chosen)
+            commit = _run(root, experiment, changed)
         rows += [
             {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
         ]
     _write(rows, output)
     return rows
+
+
+def chosen(profile: Path, data: Path | None) -> dict[str, Any]:
+    """Return what a profile and the user's own folder, if one is given, change in params.yaml."""
+    overrides = load_profile(profile)
+    if data is not None:
+        folder = _data_folder(data)
+        version = _fingerprint(folder)
+        overrides |= {"dataset": "local", "data.path": str(folder), "data.version": version}
+        if profile.stem == PAPER:  # its number is the diameter of CELLULAR's cells
+            overrides["diameter.pretrained"] = "annotated"
+    return overrides
 
 
 def _data_folder(path: Path) -> Path:
