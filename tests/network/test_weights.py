@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -89,14 +90,84 @@ def not_a_number(path, state):
     return r"output\.2\.bias is not finite"
 
 
+def compressed(path, state):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data/0", bytes(1_000_000))
+    return "1,000,000 bytes are packed into"
+
+
+def of_cellpose_4(path, state):
+    blocks = (f"encoder.blocks.{number}.attn.qkv.weight" for number in range(24))
+    torch.save({name: torch.zeros(4, 4) for name in blocks}, path)
+    return "not the weights of Cellpose's network: .*use weights of Cellpose 1 to 3"
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [no_weights, empty, cut_short, other_objects, missing, unknown, another_shape, not_a_number],
+    [
+        no_weights,
+        empty,
+        cut_short,
+        compressed,
+        other_objects,
+        missing,
+        unknown,
+        another_shape,
+        not_a_number,
+        of_cellpose_4,
+    ],
 )
 def test_a_file_that_is_not_weights_is_refused_with_the_reason(state, tmp_path, spoil):
     message = spoil(tmp_path / "spoilt", state)
     with pytest.raises(InputError, match=rf"spoilt: .*{message}"):
         weights.load(tmp_path / "spoilt")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(3, dtype=torch.complex64), "numbers of type torch.complex64, expected"),
+        (torch.zeros(3, dtype=torch.float8_e4m3fn), "numbers of type torch.float8_e4m3fn"),
+        (torch.zeros(3, dtype=torch.int64), "numbers of type torch.int64"),
+        (torch.zeros(3).to_sparse(), "is sparse, nested or without values"),
+        (torch.empty(3, device="meta"), "is sparse, nested or without values"),
+        (torch.zeros(1).expand(10**13), r"has shape \(10000000000000,\), expected \(3,\)"),
+        (torch.full((3,), 1e300, dtype=torch.float64), "is not finite"),
+    ],
+)
+def test_a_tensor_of_another_kind_is_refused_before_it_is_used(state, tmp_path, tensor, message):
+    torch.save(state | {"output.2.bias": tensor}, tmp_path / "spoilt")
+    with pytest.raises(InputError, match=rf"spoilt: .*output\.2\.bias .*{message}"):
+        weights.load(tmp_path / "spoilt")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda value: value.half(),
+        lambda value: value.bfloat16(),
+        lambda value: value.double(),
+        torch.nn.Parameter,
+        lambda value: value.clone().requires_grad_(),
+    ],
+)
+def test_weights_in_other_formats_of_numbers_become_32_bits(state, tmp_path, stored):
+    numbers = {key: stored(value) for key, value in state.items() if value.is_floating_point()}
+    torch.save(state | numbers, tmp_path / "other")
+    loaded = weights.load(tmp_path / "other")
+    for key, value in loaded.items():
+        assert value.dtype == state[key].dtype and not value.requires_grad
+        assert torch.allclose(value, state[key], rtol=0.01, atol=1e-5)
+    assert weights.to_bytes(weights.network(loaded).state_dict())
+
+
+def test_a_file_in_pytorchs_old_format_that_is_cut_anywhere_is_refused(state, tmp_path):
+    torch.save(state, tmp_path / "old", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "old").read_bytes()
+    for length in (0, 1, 10, 100, 150, 500, 20_000, 34_000, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut").write_bytes(content[:length])
+        with pytest.raises(InputError, match="cut: not weights"):
+            weights.load(tmp_path / "cut")
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path):

@@ -20,6 +20,8 @@ from cellular.base.params import NETWORK_DIAMETER
 
 LAYERS = [2, 32, 64, 128, 256]  # channels of the input, then of the four levels of the U-Net
 OUTPUTS = 3  # flow in y, flow in x, cell probability
+# The formats in which weights are stored; all are computed with in 32 bits.
+ACCEPTED = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 DIAMETERS = ("diam_mean", "diam_labels")
 
 State = dict[str, torch.Tensor]
@@ -46,10 +48,18 @@ def unpickle(content: bytes, name: object) -> State:
     Raises
     ------
     InputError
-        If the content is not a weights file, is cut short, or holds anything but named tensors.
+        If the content is not a weights file, is cut short, is compressed, or holds anything but
+        named tensors.
     """
     remedy = "use a file that Cellpose saved"
     try:
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            with zipfile.ZipFile(io.BytesIO(content)) as entries:
+                size = sum(entry.file_size for entry in entries.infolist())
+            if size > len(
+                content
+            ):  # PyTorch does not compress, but would unpack gigabytes of zeros
+                raise ValueError(f"{size:,} bytes are packed into {len(content):,}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickles not written by PyTorch
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -57,7 +67,7 @@ def unpickle(content: bytes, name: object) -> State:
         raise InputError(
             f"{name}: not weights: something in it is no tensor, and is not run; {remedy}"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of many kinds: of a file that is cut, PyTorch reads any bytes
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{name}: not weights, or cut short ({reason}); {remedy}") from None
     if not isinstance(state, Mapping) or not all(
@@ -86,22 +96,26 @@ def from_scellseg(state: State) -> State:
 
 
 def check(state: State, name: object) -> State:
-    """Return `state` if it is a whole CPnet state dict, with every tensor of the right shape.
+    """Return `state` with the number formats of CPnet, if it is a whole state dict of CPnet.
 
     Raises
     ------
     InputError
-        It names the first tensors that are missing, unknown, of another shape, or not finite.
+        It names the first tensors that are missing, unknown, of another shape or kind of number, or
+        not finite.
     """
-    expected = {key: tuple(value.shape) for key, value in new_network().state_dict().items()}
+    expected = new_network().state_dict()
     faults = [f"{key} is missing" for key in expected if key not in state]
     faults += [f"{key} is unknown" for key in state if key not in expected]
     faults += [
-        f"{key} has shape {tuple(state[key].shape)}, expected {shape}"
-        for key, shape in expected.items()
-        if key in state and tuple(state[key].shape) != shape
+        f"{key} {fault}"
+        for key, tensor in expected.items()
+        if key in state and (fault := _fault(state[key], tensor))
     ]
-    faults += [f"{key} is not finite" for key in state if not torch.isfinite(state[key]).all()]
+    if not faults:
+        # Not before: what the tensors of a damaged file claim to be may take any time and memory.
+        state = {key: value.detach().to(expected[key].dtype) for key, value in state.items()}
+        faults = [f"{key} is not finite" for key in state if not torch.isfinite(state[key]).all()]
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise InputError(
@@ -109,6 +123,17 @@ def check(state: State, name: object) -> State:
             "weights of Cellpose 1 to 3 with two channels"
         )
     return state
+
+
+def _fault(found: torch.Tensor, expected: torch.Tensor) -> str | None:
+    """Return what keeps a tensor from being used as the expected one; nothing is computed of it."""
+    if found.layout != torch.strided or found.is_nested or found.is_meta:
+        return "is sparse, nested or without values, expected a plain tensor"
+    if found.shape != expected.shape:
+        return f"has shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    if found.dtype not in (ACCEPTED if expected.is_floating_point() else {expected.dtype}):
+        return f"has numbers of type {found.dtype}, expected {expected.dtype}"
+    return None
 
 
 def with_diameters(state: State, diameter: float) -> State:
@@ -124,15 +149,20 @@ def load(path: Path, diameter: float = NETWORK_DIAMETER) -> State:
     return check(with_diameters(unpickle(path.read_bytes(), path), diameter), path)
 
 
-def save(state: State, path: Path) -> None:
-    """Write a state dict as Cellpose does. The same tensors always give the same bytes."""
-    # In memory first: given a path, PyTorch writes the name of the file into the file, and its
-    # error for a full disk is unclear.
+def to_bytes(state: State) -> bytes:
+    """Return a state dict as Cellpose writes it. The same tensors always give the same bytes."""
+    # In memory: given a path, PyTorch writes the name of the file into the file, and its error for
+    # a full disk is unclear.
     content = io.BytesIO()
     # Contiguous, since the layout of a tensor in memory would be saved too.
     torch.save({key: value.detach().cpu().contiguous() for key, value in state.items()}, content)
+    return content.getvalue()
+
+
+def save(state: State, path: Path) -> None:
+    """Write a state dict to a file that Cellpose can open."""
     with whole(path) as staging:
-        staging.write_bytes(content.getbuffer())
+        staging.write_bytes(to_bytes(state))
 
 
 def network(state: State) -> CPnet:
