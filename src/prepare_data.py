@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> str:
             args.class_name,
             cell_diameter=params.cell_diameter,
             gamma=params.gamma,
+            flow_format=params.flow_format,
             device=devices.choose(args.device),
             force=args.force,
         )

@@ -116,19 +116,6 @@ def test_flows_of_other_files_are_refused_by_name(pieces, tmp_path):
         check_source(folder / "valid", load_pairs(pieces / "valid"))
 
 
-def test_damaged_folders_of_flows_are_errors(pieces, tmp_path):
-    folder = sets(pieces, tmp_path, cell_diameter=30) / "train"
-    array = folder / "Timepoint_001_220518-ST_C03_s3_400_flows.npy"
-    array.write_bytes(array.read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"400_flows.npy: missing or cut short"):
-        open_fields(folder, [0, 0])
-    (folder / "fields.json").write_text('{"format": 0}')
-    with pytest.raises(InputError, match=r"this version cannot read this index of flows"):
-        open_fields(folder, [0, 0])
-    with pytest.raises(InputError, match=r"no flows in it \(fields.json is missing\)"):
-        open_fields(tmp_path, [0, 0])
-
-
 @pytest.mark.parametrize("class_name", ["all", "fed"])
 def test_prepare_writes_flows_of_one_class(annotations, run_script, class_name):
     annotations.three_splits()

@@ -4,29 +4,62 @@
 pixels of a crop are read, so that no field has to fit in memory:
 
     <field>_image.npy   (C, H, W), the channels in the image's dtype, or float32 if changed
-    <field>_flows.npy   (3, H, W) int8: cell (1) or background (0), flow in y and in x times 127
+    <field>_flows.npy   (3, H, W) int8: cell (1) or background (0), flow in y and in x times 127;
+                        or float32: the same three, exactly as Cellpose computes them
 
 The index, `fields.json`, holds the rest: diameters, numbers of cells, percentiles, hashes.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cellular.base.errors import Faults, InputError
+from cellular.base.files import digest
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import Pair
 from cellular.imaging.tones import limits, normalised
 
 INDEX = "fields.json"
-FORMAT = 1
+FlowFormat = Literal["int8", "float32"]
 FLOW_UNIT = 127  # int8 of a flow of length 1; rounding errors are at most 0.004
 REMEDY = "write the flows again with src/prepare_data.py --flows_dir"
 GREY = 0  # Cellpose's number for the mean of all channels; 1, 2, 3 are red, green, blue
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(_Record):
+    """What the index holds of a field; see `TrainingField`."""
+
+    name: Annotated[str, Field(pattern="^[^/]+$")]
+    cells: Annotated[int, Field(ge=0)]
+    diameter: Positive
+    scale: Positive
+    shape: tuple[int, int]
+    percentiles: dict[int, tuple[Finite, Finite]]  # of each channel, before it was resized
+    sha256: dict[Literal["image", "flows"], Sha256]  # of the two files
+    source: dict[Literal["image", "labels"], Sha256]  # of the files that they are computed from
+
+
+class Index(_Record):
+    """The index of a training set."""
+
+    format: Literal[2] = 2
+    cell_diameter: Positive  # at which the network is to see cells, in pixels
+    gamma: Positive
+    flow_format: FlowFormat
+    fields: Annotated[list[Entry], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -97,8 +130,10 @@ def percentiles(image: np.ndarray) -> dict[int, tuple[float, float]]:
     return {number: limits(pick(image, number)) for number in wanted}
 
 
-def encode(flows: np.ndarray) -> np.ndarray:
-    """Return the cell mask and the flows, (3, H, W), as int8, in which they are stored."""
+def encode(flows: np.ndarray, flow_format: FlowFormat = "int8") -> np.ndarray:
+    """Return the cell mask and the flows, (3, H, W) float32, in the format to store them in."""
+    if flow_format == "float32":
+        return flows
     encoded = np.empty(flows.shape, np.int8)
     encoded[0] = flows[0] > 0.5
     encoded[1:] = np.rint(np.clip(flows[1:], -1, 1) * FLOW_UNIT)
@@ -144,42 +179,44 @@ def make_field(
     return TrainingField(name, image, flows, cells, diameter, scale, seen_diameter, numbers, ends)
 
 
-def read_index(folder: Path) -> dict:
-    """Return the content of a training set's `fields.json`, or raise `InputError`."""
+def write_index(folder: Path, index: Index) -> None:
+    """Write the index of a training set."""
+    (folder / INDEX).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_index(folder: Path) -> Index:
+    """Return the index of a training set, or raise `InputError`."""
     path = Path(folder) / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            raise KeyError
-    except FileNotFoundError:
+    if not path.is_file():
         raise InputError(
             f"{folder}: no flows in it ({INDEX} is missing); "
             "write them with src/prepare_data.py --flows_dir"
-        ) from None
-    except (json.JSONDecodeError, KeyError, TypeError):
+        )
+    try:
+        return Index.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
         raise InputError(
-            f"{path}: this version cannot read this index of flows; {REMEDY}"
+            f"{path}: this version cannot read this index of flows ({reason}); {REMEDY}"
         ) from None
-    return index
 
 
 def fingerprint(folder: Path) -> str:
     """Return a hash of a training set: that of its index, which holds the hashes of its arrays."""
     read_index(folder)
-    return hashlib.sha256((Path(folder) / INDEX).read_bytes()).hexdigest()
+    return digest(Path(folder) / INDEX)
 
 
 def source_hashes(pair: Pair) -> dict[str, str]:
     """Return the hashes of the image and the label map that a field's arrays are computed from."""
-    return {
-        kind: hashlib.sha256(path.read_bytes()).hexdigest()
-        for kind, path in (("image", pair.image), ("labels", pair.labels))
-    }
+    return {"image": digest(pair.image), "labels": digest(pair.labels)}
 
 
 def check_source(folder: Path, pairs: Sequence[Pair]) -> None:
     """Raise `InputError` unless the training set was computed from these files as they are now."""
-    sources = {entry["name"]: entry["source"] for entry in read_index(folder)["fields"]}
+    sources = {entry.name: entry.source for entry in read_index(folder).fields}
     faults = Faults(
         f"{pair.field}: not in {folder}; {REMEDY}" for pair in pairs if pair.field not in sources
     )
@@ -201,22 +238,32 @@ def open_fields(folder: Path, channels: Sequence[int]) -> list[TrainingField]:
     Raises
     ------
     InputError
-        If the folder has no index, an array is missing or cut short, or an image does not have the
-        channels.
+        If the folder has no valid index, a file is missing or is not the one that was written, or
+        an image does not have the channels. It lists every such file.
     """
     folder = Path(folder)
     index = read_index(folder)
-    fields = []
-    for entry in index["fields"]:
-        arrays = {}
-        for kind in ("image", "flows"):
-            path = folder / f"{entry['name']}_{kind}.npy"
-            try:
-                arrays[kind] = np.load(path, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise InputError(f"{path}: missing or cut short ({error}); {REMEDY}") from None
-        known = {int(number): tuple(pair) for number, pair in entry["percentiles"].items()}
-        facts = {key: entry[key] for key in ("cells", "diameter", "scale")}
-        facts["seen_diameter"] = index["cell_diameter"]
-        fields.append(make_field(entry["name"], **arrays, known=known, channels=channels, **facts))
+    faults = Faults()
+    # Whole files are read for their hashes, about 1 GB a second, but only once in a training.
+    fields = faults.map(lambda entry: _open(folder, index, entry, channels), index.fields, "flows")
+    faults.raise_all(folder)
     return fields
+
+
+def _open(folder: Path, index: Index, entry: Entry, channels: Sequence[int]) -> TrainingField:
+    arrays = {}
+    for kind, expected in entry.sha256.items():
+        path = folder / f"{entry.name}_{kind}.npy"
+        if not path.is_file() or digest(path) != expected:
+            raise InputError(f"{path}: missing, or not the file that was written; {REMEDY}")
+        arrays[kind] = np.load(path, mmap_mode="r")
+    return make_field(
+        entry.name,
+        **arrays,
+        known=entry.percentiles,
+        channels=channels,
+        cells=entry.cells,
+        diameter=entry.diameter,
+        scale=entry.scale,
+        seen_diameter=index.cell_diameter,
+    )

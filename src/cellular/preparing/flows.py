@@ -6,8 +6,6 @@ call it again in every run.
 
 # First, before anything else of Cellpose is imported.
 from cellular.base.compiled import dynamics  # isort: skip
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +14,23 @@ import numpy as np
 import torch
 from cellpose.transforms import resize_image
 
-from cellular.base.errors import Faults
-from cellular.base.files import check_apart, check_new, whole
+from cellular.base.errors import Faults, InputError
+from cellular.base.files import check_apart, check_new, digest, whole
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
 from cellular.imaging.masks import median_diameter
 from cellular.imaging.tones import correct
-from cellular.imaging.trainingset import FORMAT, INDEX, encode, percentiles, source_hashes
+from cellular.imaging.trainingset import (
+    Entry,
+    FlowFormat,
+    Index,
+    encode,
+    percentiles,
+    source_hashes,
+    write_index,
+)
 
+MOST_ENLARGED = 8  # times; beyond, fields fill the disk and show nothing that was not there
 CPU = torch.device("cpu")
 
 
@@ -74,6 +81,7 @@ def write_flows(
     *,
     cell_diameter: float | None = None,
     gamma: float = 1.0,
+    flow_format: FlowFormat = "int8",
     device: torch.device = CPU,
     force: bool = False,
 ) -> int:
@@ -87,6 +95,7 @@ def write_flows(
         this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
         pixels); None keeps their size
     gamma : exponent of the tone correction (`cellular.imaging.tones`); 1 changes nothing
+    flow_format : int8, or float32: four times the size, exactly Cellpose's flows
 
     Returns
     -------
@@ -103,7 +112,14 @@ def write_flows(
     check_new(output, force)
     folders = {split: prepared / class_name / split for split in TRAINING_SPLITS}
     with whole(output) as staging:
-        return write_sets(folders, staging, cell_diameter=cell_diameter, gamma=gamma, device=device)
+        return write_sets(
+            folders,
+            staging,
+            cell_diameter=cell_diameter,
+            gamma=gamma,
+            flow_format=flow_format,
+            device=device,
+        )
 
 
 def write_sets(
@@ -112,6 +128,7 @@ def write_sets(
     *,
     cell_diameter: float | None,
     gamma: float = 1.0,
+    flow_format: FlowFormat = "int8",
     device: torch.device = CPU,
 ) -> int:
     """Write a training set `<output>/<name>` for each prepared folder, and return their fields.
@@ -133,29 +150,44 @@ def write_sets(
         )
         faults.raise_all(folders["train"])
         factor = cell_diameter / float(np.mean(sizes))
+        if factor > MOST_ENLARGED:
+            raise InputError(
+                f"{folders['train']}: cells of {np.mean(sizes):.3g} px would be enlarged to "
+                f"cell_diameter {cell_diameter:g}, by more than {MOST_ENLARGED}; give a smaller one"
+            )
     fields = {}
     for name, group in pairs.items():
         (output / name).mkdir(parents=True)
         # For one field PyTorch rarely keeps all cores busy, so several at a time are faster.
-        write = partial(_write, folder=output / name, factor=factor, gamma=gamma, device=device)
+        write = partial(
+            _write,
+            folder=output / name,
+            factor=factor,
+            gamma=gamma,
+            flow_format=flow_format,
+            device=device,
+        )
         fields[name] = faults.map(write, group, f"flows, {name}")
     faults.raise_all(output)
     for name in pairs:
-        text = json.dumps(
-            {
-                "format": FORMAT,
-                "cell_diameter": cell_diameter or NETWORK_DIAMETER,
-                "gamma": gamma,
-                "fields": fields[name],
-            },
-            indent=1,
-            allow_nan=False,
+        index = Index(
+            cell_diameter=cell_diameter or NETWORK_DIAMETER,
+            gamma=gamma,
+            flow_format=flow_format,
+            fields=fields[name],
         )
-        (output / name / INDEX).write_text(text + "\n", encoding="utf-8")
+        write_index(output / name, index)
     return sum(map(len, fields.values()))
 
 
-def _write(pair: Pair, folder: Path, factor: float, gamma: float, device: torch.device) -> dict:
+def _write(
+    pair: Pair,
+    folder: Path,
+    factor: float,
+    gamma: float,
+    flow_format: FlowFormat,
+    device: torch.device,
+) -> Entry:
     """Write a field's arrays and return its entry in the index."""
     field = annotated(*read_pair(pair), gamma)
     limits = percentiles(field.image)
@@ -163,20 +195,18 @@ def _write(pair: Pair, folder: Path, factor: float, gamma: float, device: torch.
         field = shrunk(field, factor)
     arrays = {
         "image": np.ascontiguousarray(field.image),
-        "flows": encode(flows_of(field.labels, device)),
+        "flows": encode(flows_of(field.labels, device), flow_format),
     }
-    hashes = {}
-    for kind, array in arrays.items():
-        path = folder / f"{pair.field}_{kind}.npy"
-        np.save(path, array)
-        hashes[kind] = hashlib.sha256(array.data).hexdigest()
-    return {
-        "name": pair.field,
-        "cells": field.cells,
-        "diameter": field.diameter,
-        "scale": factor,
-        "shape": list(field.labels.shape),
-        "percentiles": {str(number): list(pair) for number, pair in limits.items()},
-        "sha256": hashes,
-        "source": source_hashes(pair),
-    }
+    paths = {kind: folder / f"{pair.field}_{kind}.npy" for kind in arrays}
+    for kind, path in paths.items():
+        np.save(path, arrays[kind])
+    return Entry(
+        name=pair.field,
+        cells=field.cells,
+        diameter=field.diameter,
+        scale=factor,
+        shape=field.labels.shape,
+        percentiles=limits,
+        sha256={kind: digest(path) for kind, path in paths.items()},
+        source=source_hashes(pair),
+    )

@@ -1,10 +1,11 @@
 """Parameters of preparing: splits, classes, and the size and tones that the network sees."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP, Diameter, Gamma, Section, Text
+from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP, Float, Gamma, NoneOr, Section, Text
+from cellular.imaging.trainingset import FlowFormat
 
 
 class PrepareParams(Section):
@@ -21,5 +22,11 @@ class PrepareParams(Section):
     exclude: list[Text] = Field(["Unidentified"], min_length=1)
     """classes that 'all' leaves out, in upper or lower case; each still has its own folder. To
     leave out none, name a class that does not exist"""
-    cell_diameter: Diameter = Field(None, description=CELL_DIAMETER_HELP)
+    # Cells of fewer pixels have no shape; of more, a crop of 1024 px does not show a whole one.
+    cell_diameter: NoneOr[Annotated[Float, Field(ge=5, le=500)]] = Field(
+        None, description=CELL_DIAMETER_HELP
+    )
     gamma: Gamma = Field(1.0, description=GAMMA_HELP)
+    flow_format: FlowFormat = "int8"
+    """number format of the flows on disk. int8: rounded by at most 0.004 of their length; float32:
+    Cellpose's own numbers, in four times the size"""
