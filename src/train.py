@@ -25,8 +25,10 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser = _parser()
     args = parser.parse_args(argv)
     outputs = _outputs(parser, args)
-    outputs.check([args.train_dir, args.valid_dir], args.force)
     params = cli.parameters(TrainParams, args)
+    inputs = [args.train_dir, args.valid_dir, args.flows_dir, args.weights, args.params]
+    inputs.append(Path(params.model_type))  # or it is a name in the catalogue
+    outputs.check([path for path in inputs if path and path.exists()], args.force)
     device = devices.choose(args.device)
     with _training_sets(parser, args) as (train_set, valid_set):
         summary = fine_tune(
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> str:
             save_every=cli.parameters(SavingParams, args).save_every,
             seed=args.seed,
             device=device,
+            force=args.force,
         )
     return (
         f"{outputs.model}: weights of epoch {summary['kept_epoch']}; stopped after epoch "
@@ -75,9 +78,10 @@ def _parser() -> cli.Parser:
     for name, text, default in (
         ("cell_diameter", CELL_DIAMETER_HELP, "none"),
         ("gamma", GAMMA_HELP, "1"),
+        ("flow_format", "number format of the flows, int8 or float32", "int8"),
     ):
         text = f"{text}. Only without --flows_dir (default: {default})"
-        parser.add_argument(f"--{name}", metavar="NUMBER", default=argparse.SUPPRESS, help=text)
+        parser.add_argument(f"--{name}", metavar="VALUE", default=argparse.SUPPRESS, help=text)
     parser.parameters(TrainParams, SavingParams)
     parser.seed("the crops and random weights")
     parser.device()
@@ -87,10 +91,14 @@ def _parser() -> cli.Parser:
 
 def _outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Outputs:
     name = args.experiment_name
-    if not name and (args.output_model is None or args.metrics_dir is None):
+    if name is None and (args.output_model is None or args.metrics_dir is None):
         parser.error("give --experiment_name, or both --output_model and --metrics_dir")
+    if name is not None and (name in ("", "..") or Path(name).name != name):
+        parser.error(f"--experiment_name {name!r}: expected a plain name, without slashes")
     home = args.experiments_dir / (name or "")
     model = args.output_model or home / "models" / name
+    if not model.name:
+        parser.error("--output_model is empty; expected a file")
     last_model = args.last_model or model.with_name(f"{model.name}_last")
     return Outputs(model, last_model, args.metrics_dir or home)
 
@@ -102,8 +110,8 @@ def _training_sets(
     """Give the folders of flows to train and to validate on; compute them if there are none."""
     prepared = {"train": args.train_dir, "valid": args.valid_dir}
     if args.flows_dir is not None:
-        if {"cell_diameter", "gamma"} & vars(args).keys():
-            parser.error("--flows_dir holds finished flows; leave out --cell_diameter and --gamma")
+        if given := {"cell_diameter", "gamma", "flow_format"} & vars(args).keys():
+            parser.error(f"--flows_dir holds finished flows; leave out --{min(given)}")
         for name, folder in prepared.items():
             check_source(args.flows_dir / name, load_pairs(folder))
         yield args.flows_dir / "train", args.flows_dir / "valid"
@@ -118,6 +126,7 @@ def _training_sets(
             Path(folder),
             cell_diameter=prepare.cell_diameter,
             gamma=prepare.gamma,
+            flow_format=prepare.flow_format,
             device=devices.choose(args.device),
         )
         yield Path(folder) / "train", Path(folder) / "valid"

@@ -149,7 +149,7 @@ def test_fields_with_too_few_cells_are_named(run_train, pieces, tmp_path):
 
 
 def test_a_loss_that_explodes_ends_the_run_and_removes_its_state(run_train, tmp_path, cache):
-    code, _, err = run_train("--learning_rate", "1e12", "--n_epochs", 6, "--save_every", 1)
+    code, _, err = run_train("--learning_rate", 100, "--n_epochs", 6, "--save_every", 1)
     assert code == 2 and "try a tenth of it" in err
     assert not (tmp_path / "experiments/mine/models").exists()
     assert not list(cache.glob("*.state"))

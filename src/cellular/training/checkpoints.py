@@ -9,9 +9,9 @@ import hashlib
 import importlib.metadata
 import io
 import logging
-import pickle
 import sys
-import zipfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from cellular.base.files import cache_dir, whole
 log = logging.getLogger(__name__)
 
 PACKAGE = __name__.partition(".")[0]
+SHA256_BYTES = 32
+KEPT_DAYS = 30  # states of runs that were stopped and never went on are removed after that ...
+KEPT_BYTES = 5_000_000_000  # ... and, the oldest first, when all together are larger
 LIBRARIES = ("cellpose", "lightning-fabric", "numpy", "opencv-python-headless", "torch")
 
 
@@ -52,6 +55,7 @@ class Checkpoint:
         try:
             self._lock.acquire(timeout=0)
             self.mine = True
+            _prune(folder, keep=self.path)
         except Timeout:
             self.mine = False
             log.warning("another process runs the same training; this one saves no state")
@@ -60,19 +64,21 @@ class Checkpoint:
         """Return the saved state, or None if there is none that can be read."""
         if not self.mine or not self.path.exists():
             return None
-        try:
-            return torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
-            log.warning("%s cannot be read; training starts from the beginning", self.path)
+        content = self.path.read_bytes()
+        digest, saved = content[:SHA256_BYTES], content[SHA256_BYTES:]
+        if hashlib.sha256(saved).digest() != digest:
+            log.warning("%s is damaged; training starts from the beginning", self.path)
             return None
+        return torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state, in one step."""
+        """Replace the saved state, in one step; its hash stands before it."""
         if self.mine:
             content = io.BytesIO()
             torch.save(state, content)
+            saved = content.getvalue()
             with whole(self.path) as staging:
-                staging.write_bytes(content.getbuffer())
+                staging.write_bytes(hashlib.sha256(saved).digest() + saved)
 
     def remove(self) -> None:
         """Remove the saved state, once the run is finished or has failed."""
@@ -85,3 +91,18 @@ class Checkpoint:
     def __exit__(self, *_: object) -> None:
         """Unlock the state."""
         self._lock.release()
+
+
+def _prune(folder: Path, keep: Path) -> None:
+    """Remove states that are old, or too large together, except those that are in use."""
+    total = 0
+    with suppress(FileNotFoundError):  # another process prunes as well
+        states = [(path.stat(), path) for path in folder.glob("*.state") if path != keep]
+        for stat, path in sorted(states, key=lambda state: state[0].st_mtime, reverse=True):
+            total += stat.st_size
+            days = (time.time() - stat.st_mtime) / 86400
+            if days < KEPT_DAYS and total < KEPT_BYTES:
+                continue
+            with suppress(Timeout), FileLock(folder / f".{path.stem}.lock", timeout=0):
+                path.unlink()
+                log.info("%s: state of a training that stopped %.0f days ago, removed", path, days)

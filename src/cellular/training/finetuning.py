@@ -1,12 +1,13 @@
 """Fine-tuning: from training sets to weights, losses by epoch, and a summary."""
 
 import csv
-import hashlib
 import io
+import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 
 from cellular.base.devices import choose_precision
 from cellular.base.errors import InputError
-from cellular.base.files import check_apart, check_new, whole, write_json
-from cellular.base.params import NETWORK_DIAMETER
+from cellular.base.files import check_apart, check_new, together, whole, write_json
+from cellular.base.provenance import computed_on
 from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields, read_index
 from cellular.network import weights
 from cellular.network.settings import Settings
@@ -46,10 +47,16 @@ class Outputs:
         return self.metrics_dir / "train.json"
 
     def check(self, inputs: Sequence[Path], force: bool) -> None:
-        """Raise `InputError` if an output would replace an input or, unless `force`, exists."""
+        """Raise `InputError` if an output would replace an input or, unless `force`, exists.
+
+        train.csv may exist: `fine_tune` finds out whether it is that of the run that goes on.
+        """
+        for path in (self.model, self.last_model, self.summary, self.losses):
+            if path.is_dir():
+                raise InputError(f"{path}: a folder, but a file is to be written; choose another")
         for path in (self.model, self.last_model, self.summary):
             check_new(path, force)
-        check_apart([self.model, self.last_model], inputs)
+        check_apart([self.model, self.last_model, self.summary, self.losses], inputs)
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,16 @@ class Fields:
         """Mean diameter of the training cells, in pixels of the user's images."""
         return float(np.mean([field.diameter / field.scale for field in self.train]))
 
-    @property
-    def diameter_in_weights(self) -> float:
-        """The diameter to store in the weights, so that Cellpose resizes images as in training.
+    def with_diameters(self, state: weights.State) -> weights.State:
+        """Return weights with the two diameters from which Cellpose knows how to resize images.
 
-        `CellposeModel.eval` resizes them by 30 over the stored diameter, at whatever size the
-        network saw cells in training.
+        `CellposeModel.eval` resizes them by `diam_mean`, at which the network saw cells, over the
+        diameter that its user gives, or over `diam_labels`.
         """
-        return self.diameter * NETWORK_DIAMETER / self.train[0].seen_diameter
+        return state | {
+            "diam_labels": torch.tensor([self.diameter]),
+            "diam_mean": torch.tensor([self.train[0].seen_diameter]),
+        }
 
 
 def fine_tune(
@@ -86,8 +95,12 @@ def fine_tune(
     save_every: int = 5,
     seed: int = 0,
     device: torch.device,
+    force: bool = False,
 ) -> dict:
     """Train from the weights `state`; write weights, losses and a summary.
+
+    The table of losses grows with each epoch. Weights and summary appear together at the end; until
+    then no other process can write them.
 
     A run that was killed resumes from its last saved state (`cellular.training.checkpoints`) when
     it is called again with the same code, data and parameters, and ends in the same bytes.
@@ -98,6 +111,7 @@ def fine_tune(
     valid_dir : prepared folder of the validation fields; needed for `params.keep == "ap50"`
     save_every : epochs between two savings of the state
     seed : decides all crops
+    force : replace the table of losses of another run
 
     Returns
     -------
@@ -107,17 +121,19 @@ def fine_tune(
     Raises
     ------
     InputError
-        If no field has enough cells, or the loss explodes.
+        If no field has enough cells, the loss explodes, another run's table of losses is there, or
+        another process writes the outputs.
     """
     fabric = launch(device, params.precision)
-    first = fabric.is_global_zero  # of several processes, the one that writes
     fields = _open(train_set, valid_set, params)
-    arithmetic = f"{device.type} in {choose_precision(device, params.precision)}"
+    precision = choose_precision(device, params.precision)
     log.info(
-        "%d fields to train on, %d to validate on, on %s; cells of %.4g pixels are resized to %.4g",
+        "%d fields to train on, %d to validate on, on %s in %s; cells of %.4g pixels are resized "
+        "to %.4g",
         len(fields.train),
         len(fields.valid),
-        arithmetic,
+        device.type,
+        precision,
         fields.diameter,
         fields.train[0].seen_diameter,
     )
@@ -125,36 +141,46 @@ def fine_tune(
     if params.keep == "ap50":
         if valid_dir is None:
             raise ValueError("keep: ap50 scores whole fields and needs valid_dir")
-        ap50 = _ap50(valid_dir, valid_set, fields.diameter_in_weights, params, device)
-    name = identity(
-        code_identity(),
-        params.model_dump_json(),
-        fingerprint(train_set),
-        fingerprint(valid_set),
-        _hash(state),
-        f"{seed} {arithmetic} {fabric.world_size}",
+        ap50 = _ap50(valid_dir, valid_set, fields, params, device)
+    origin = {
+        **computed_on(device, precision),
+        "processes": fabric.world_size,
+        "seed": seed,
+        "data": {"train": fingerprint(train_set), "valid": fingerprint(valid_set)},
+        "starting_weights": sha256(weights.to_bytes(state)).hexdigest(),
+    }
+    net = weights.network(state).to(fabric.device)
+    run_all = partial(
+        train, net, fields.train, fields.valid, params, seed=seed, fabric=fabric, ap50=ap50
     )
-    with Checkpoint(name) if first else nullcontext() as checkpoint:
-        run, last = train(
-            weights.network(state).to(fabric.device),
-            fields.train,
-            fields.valid,
-            params,
-            seed=seed,
-            fabric=fabric,
-            checkpoint=checkpoint,
-            save_every=save_every,
-            ap50=ap50,
-            on_epoch=lambda epochs: _write_csv(outputs.losses, epochs) if first else None,
-        )
-        summary = _summary(run, params, fields)
-        if checkpoint:
-            diameter = fields.diameter_in_weights
-            weights.save(_with_diameter(last, diameter), outputs.last_model)
-            weights.save(_with_diameter(run.best_state or last, diameter), outputs.model)
-            write_json(outputs.summary, summary)
-            checkpoint.remove()
+    if not fabric.is_global_zero:  # of several processes, one writes
+        return _summary(run_all()[0], params, fields)
+    name = identity(code_identity(), params.model_dump_json(), json.dumps(origin))
+    with Checkpoint(name) as checkpoint:
+        if not checkpoint.path.exists():  # this is no run that goes on
+            check_new(outputs.losses, force)
+        with together(outputs.model, outputs.last_model, outputs.summary) as stagings:
+            run, last = run_all(
+                checkpoint=checkpoint,
+                save_every=save_every,
+                on_epoch=partial(_write_csv, outputs.losses),
+            )
+            summary = _summary(run, params, fields) | {"run": origin}
+            _write(stagings, [run.best_state or last, last], summary, fields)
+        checkpoint.remove()
     return summary
+
+
+def _write(files: list[Path], states: list[weights.State], summary: dict, fields: Fields) -> None:
+    """Write the kept and the last weights, and the summary with their hashes."""
+    kept, last = (weights.to_bytes(fields.with_diameters(state)) for state in states)
+    summary["run"] |= {
+        "weights": sha256(kept).hexdigest(),
+        "last_weights": sha256(last).hexdigest(),
+    }
+    files[0].write_bytes(kept)
+    files[1].write_bytes(last)
+    write_json(files[2], summary)
 
 
 def _open(train_set: Path, valid_set: Path, params: TrainParams) -> Fields:
@@ -196,42 +222,30 @@ def _summary(run: Run, params: TrainParams, fields: Fields) -> dict:
             "valid": sum(field.cells for field in fields.valid),
         },
         "diameter": fields.diameter,
-        "diameter_in_weights": fields.diameter_in_weights,
     }
 
 
-def _hash(state: weights.State) -> str:
-    listing = hashlib.sha256()
-    for key in sorted(state):
-        listing.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}".encode())
-        listing.update(state[key].numpy().tobytes())
-    return listing.hexdigest()
-
-
 def _ap50(
-    valid_dir: Path, valid_set: Path, diameter: float, params: TrainParams, device: torch.device
+    valid_dir: Path, valid_set: Path, fields: Fields, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
     """Return a function that scores weights by mean AP@0.5 on the whole validation fields."""
     from cellular.training.validation import mean_ap50  # takes seconds to import
 
     settings = Settings(
-        channels=params.channels, gamma=read_index(valid_set)["gamma"], precision=params.precision
+        channels=params.channels, gamma=read_index(valid_set).gamma, precision=params.precision
     )
 
     def score(state: weights.State) -> float:
-        return mean_ap50(_with_diameter(state, diameter), valid_dir, settings, device)
+        return mean_ap50(fields.with_diameters(state), valid_dir, settings, device)
 
     return score
 
 
-def _with_diameter(state: weights.State, diameter: float) -> weights.State:
-    return state | {
-        "diam_labels": torch.tensor([diameter]),
-        "diam_mean": torch.tensor([NETWORK_DIAMETER]),
-    }
-
-
 def _write_csv(path: Path, epochs: Sequence[Epoch]) -> None:
+    """Write the table of epochs, or remove it if there are none."""
+    if not epochs:
+        path.unlink(missing_ok=True)
+        return
     rows = [asdict(epoch) for epoch in epochs]
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     stream = io.StringIO()

@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -55,6 +54,7 @@ SEED_STEP = 1_000_003  # a prime above any number of epochs, so that runs never 
 FLOW_WEIGHT = 5.0  # Cellpose's: the network predicts flows of five times the length
 EXPLODED = 1e4  # no run recovered from such a loss; that of random weights is about 6
 READ_EVERY = 0.5  # seconds between two readings of the loss: each makes a GPU wait
+REPEATED = 1.0  # seconds within which a launcher passes on a signal that has come already
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Run:
     losses: list[float] = field(default_factory=list)  # of those steps, each a sum over its crops
     epochs: list[Epoch] = field(default_factory=list)  # finished epochs
     best: int | None = None  # number of the best epoch so far
-    best_score: float = -math.inf  # AP@0.5 in that epoch, or minus the validation loss
+    # AP@0.5 in that epoch (0: not computed), and minus the validation loss, which decides ties
+    best_score: tuple[float, float] = (-math.inf, -math.inf)
     without_improvement: int = 0  # validations since the best epoch
     best_state: weights.State | None = None
     stopped: str | None = None  # the reason, once the run is over
@@ -211,13 +212,19 @@ class Trainer:
         return total / self.crops.count
 
     def state(self) -> dict[str, Any]:
-        """Return all that a run needs to resume and end in the same bytes."""
+        """Return all that a run needs to resume and end in the same bytes.
+
+        Every process has to call it: the state holds the losses of each.
+        """
+        losses = [self.progress.losses] * self.fabric.world_size
+        if self.fabric.world_size > 1:
+            torch.distributed.all_gather_object(losses, self.progress.losses)
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "mean": self.mean.state_dict() if self.mean else {},
             "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of fp16
-            "progress": asdict(self.progress),
+            "progress": asdict(self.progress) | {"losses": losses},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -228,7 +235,8 @@ class Trainer:
             self.mean.load_state_dict(state["mean"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         epochs = [Epoch(**epoch) for epoch in state["progress"]["epochs"]]
-        self.progress = Run(**state["progress"] | {"epochs": epochs})
+        losses = state["progress"]["losses"][self.fabric.global_rank]
+        self.progress = Run(**state["progress"] | {"epochs": epochs, "losses": losses})
 
 
 def train(
@@ -254,7 +262,8 @@ def train(
     checkpoint : keeps the state on disk; None: it is not kept
     save_every : epochs between two savings of the state
     ap50 : scores weights on whole validation fields, for `params.keep == "ap50"`
-    on_epoch : called after each epoch with the records of all epochs
+    on_epoch : called after each epoch with the records of all epochs, and with none if the run
+        fails after an epoch
 
     Returns
     -------
@@ -267,7 +276,7 @@ def train(
     InputError
         If the loss explodes, or several processes cannot share the crops equally.
     KeyboardInterrupt
-        On Ctrl-C or a termination signal, once the state is saved.
+        On Ctrl-C or a termination signal to any of the processes, once the state is saved.
     """
     checkpoint = checkpoint if fabric.is_global_zero else None
     trainer = Trainer(net, train_fields, valid_fields, params, fabric, seed)
@@ -276,22 +285,25 @@ def train(
         log.info("resuming after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
         if trainer.progress.epochs:
             on_epoch(trainer.progress.epochs)
+    elif checkpoint:
+        checkpoint.save(trainer.state())  # from now on, the run and its outputs are known as one
     try:
-        with _interrupts() as interrupted, _bar(trainer) as bar:
-            while not trainer.progress.stopped and not interrupted:
-                finished = _epoch(trainer, interrupted, bar, ap50)
-                if finished:
+        with Interrupts(fabric) as interrupts, _bar(trainer) as bar:
+            while not trainer.progress.stopped and not interrupts.came():
+                if _epoch(trainer, interrupts, bar, ap50):
                     on_epoch(trainer.progress.epochs)
                 done = len(trainer.progress.epochs)
-                if checkpoint and (
-                    interrupted or trainer.progress.stopped or done % save_every == 0
-                ):
-                    checkpoint.save(trainer.state())
+                if interrupts.agreed or trainer.progress.stopped or done % save_every == 0:
+                    state = trainer.state()
+                    if checkpoint:
+                        checkpoint.save(state)
     except InputError:
         if checkpoint:
             checkpoint.remove()  # a run that resumes there would end in the same way
+        if trainer.progress.epochs:
+            on_epoch([])
         raise
-    if interrupted and not trainer.progress.stopped:
+    if not trainer.progress.stopped:
         if checkpoint:
             log.info(
                 "epoch %d of %d: state saved; give the same command again to resume",
@@ -304,7 +316,7 @@ def train(
 
 def _epoch(
     trainer: Trainer,
-    interrupted: list,
+    interrupts: "Interrupts",
     bar: tqdm,
     ap50: Callable[[weights.State], float] | None,
 ) -> bool:
@@ -329,11 +341,12 @@ def _epoch(
         pending.append((trainer.step(batch, rate), len(batch[0])))
         progress.step += 1
         bar.update(len(batch[0]) * fabric.world_size)
-        if interrupted or time.monotonic() - last_read > READ_EVERY:
+        if interrupts.came():
+            read_losses()
+            return False
+        if time.monotonic() - last_read > READ_EVERY:
             read_losses()
             last_read = time.monotonic()
-        if interrupted:
-            return False
     read_losses()
 
     valid_loss = score = None
@@ -355,7 +368,7 @@ def _finish_epoch(trainer: Trainer) -> None:
     progress, params = trainer.progress, trainer.params
     epoch = progress.epochs[-1]
     if epoch.valid_loss is not None:
-        score = -epoch.valid_loss if epoch.valid_ap50 is None else epoch.valid_ap50
+        score = (epoch.valid_ap50 or 0.0, -epoch.valid_loss)
         if score > progress.best_score:
             progress.best, progress.best_score = epoch.epoch, score
             progress.without_improvement = 0
@@ -397,28 +410,42 @@ def _bar(trainer: Trainer) -> tqdm:
     )
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination signals in a list, which is read between two steps.
+class Interrupts:
+    """Ctrl-C and termination signals, which the processes of a run ask each other for.
 
-    A second signal ends the program at once.
+    All of them have to stop after the same step: a process that goes on would wait for those that
+    have stopped. A second signal, later than launchers repeat the first, ends the program at once.
     """
-    received: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {kind: signal.getsignal(kind) for kind in kinds}
 
-    def note(kind: int, frame: object) -> None:
-        received.append(kind)
-        for which, handler in before.items():
-            signal.signal(which, handler)
+    def __init__(self, fabric: Fabric):
+        self.agreed = False  # whether a signal has come to any of the processes
+        self._times: list[float] = []
+        self._before: dict[int, Any] = {}
+        # On the CPU, so that no GPU has to wait for the answer.
+        self._group = torch.distributed.new_group(backend="gloo") if fabric.world_size > 1 else None
 
-    for kind in kinds:
-        signal.signal(kind, note)
-    try:
-        yield received
-    finally:
-        for kind, handler in before.items():
+    def came(self) -> bool:
+        """Return whether a signal has come; every process has to ask at the same step."""
+        self.agreed = self.agreed or bool(self._times)
+        if self._group:
+            flag = torch.tensor(self.agreed, dtype=torch.uint8)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self._group)
+            self.agreed = bool(flag)
+        return self.agreed
+
+    def _note(self, kind: int, frame: object) -> None:
+        self._times.append(time.monotonic())
+        if self._times[-1] - self._times[0] > REPEATED:
+            self.__exit__()
+            signal.raise_signal(kind)
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                self._before[kind] = signal.signal(kind, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Handle signals as before."""
+        for kind, handler in self._before.items():
             signal.signal(kind, handler)

@@ -6,6 +6,12 @@ from pydantic import Field, model_validator
 
 from cellular.base.params import Channels, Float, Int, NoneOr, Precision, Section, Text
 
+# Larger values can only be mistakes: they would end in a lack of memory, or in weights of no use.
+MOST_EPOCHS = 100_000
+MOST_CROPS = 100_000  # in an epoch; each is planned before the epoch begins, in about 1 kB
+MOST_CROPS_IN_ALL = 100_000_000  # a learning rate is kept for each step
+LARGEST_CROP = 1024  # px; a batch of 8 such crops takes some 30 GB
+LARGEST_RATE = 100.0  # with SGD at this rate the loss was infinite after two steps, in all trials
 ADAMW_LARGEST_RATE = 0.01  # AdamW with the published SGD rate of 0.2 diverges in the first epochs
 Schedule = Literal["cellpose", "cosine", "one-cycle"]
 
@@ -25,19 +31,19 @@ class TrainParams(Section):
     model_type: Text = "cyto2"
     """weights to start from: a name in the catalogue (scellseg, cyto, cyto2, cyto3, nuclei,
     fine-tuned-cyto, fine-tuned-cyto2), scratch for random weights, or the path of a weights file"""
-    n_epochs: Int = Field(500, ge=1)
+    n_epochs: Int = Field(500, ge=1, le=MOST_EPOCHS)
     """largest number of epochs"""
-    learning_rate: Float = Field(0.2, gt=0)
+    learning_rate: Float = Field(0.2, gt=0, le=LARGEST_RATE)
     """highest learning rate"""
     schedule: Schedule = "cellpose"
     """how the learning rate changes. cellpose: it rises for ten epochs, and falls at the end of
     runs of more than 100; cosine: it rises for a tenth of the steps, then falls to 0; one-cycle: it
     rises for three tenths, then falls to 0"""
-    weight_decay: Float = Field(1e-5, ge=0)
+    weight_decay: Float = Field(1e-5, ge=0, le=1)
     """weight decay of the optimizer"""
     momentum: Float = Field(0.9, ge=0, lt=1)
     """momentum of SGD; AdamW does not use it"""
-    batch_size: Int = Field(8, ge=1)
+    batch_size: Int = Field(8, ge=1, le=1024)
     """crops in a step of each process"""
     use_sgd: bool = True
     """SGD as published; false: AdamW"""
@@ -47,7 +53,7 @@ class TrainParams(Section):
     rescale: bool = True
     """scale every crop so that the cells of its field have the diameter at which the network is to
     see them: the cell_diameter of the flows, or 30 px"""
-    crop_size: Int = Field(224, ge=32, multiple_of=16)
+    crop_size: Int = Field(224, ge=32, le=LARGEST_CROP, multiple_of=16)
     """height and width of a crop in pixels"""
     scale_range: NoneOr[Annotated[Float, Field(ge=0, le=1.5)]] = None
     """crops are scaled at random by 1 - r/2 to 1 + r/2; none: Cellpose's range, 0.5 with rescale
@@ -59,16 +65,16 @@ class TrainParams(Section):
     noise: Float = Field(0.0, ge=0, le=1)
     """add Gaussian noise with a standard deviation of 0 to this, at random, where 1 is the range of
     the field's intensities (1st to 99th percentile); 0: off"""
-    images_per_epoch: NoneOr[Annotated[Int, Field(ge=1)]] = None
+    images_per_epoch: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
     """crops in an epoch; none: one of each field"""
-    valid_images: NoneOr[Annotated[Int, Field(ge=1)]] = None
+    valid_images: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
     """crops of which the validation loss is computed; none: one of each field"""
     valid_every: Int = Field(1, ge=1)
     """epochs between two validations"""
     keep: Literal["valid_loss", "ap50", "last"] = "valid_loss"
     """which weights are kept. valid_loss: those of the epoch with the lowest validation loss; ap50:
-    those with the highest AP@0.5 on the whole validation fields, which takes seconds a field; last:
-    those of the last epoch"""
+    those with the highest AP@0.5 on the whole validation fields, and of several such the one with
+    the lowest validation loss, which takes seconds a field; last: those of the last epoch"""
     patience: NoneOr[Annotated[Int, Field(ge=1)]] = None
     """stop after this number of validations without improvement; none: never"""
     channels: Channels = Field([0, 0])
@@ -83,10 +89,15 @@ class TrainParams(Section):
     """keep tensors as (n, H, W, C) in memory: faster, with other rounding errors"""
 
     @model_validator(mode="after")
-    def _stable(self) -> "TrainParams":
+    def _feasible(self) -> "TrainParams":
         if not self.use_sgd and self.learning_rate > ADAMW_LARGEST_RATE:
             raise ValueError(
                 f"AdamW with learning_rate {self.learning_rate:g} diverges; give at most "
                 f"{ADAMW_LARGEST_RATE:g} (5e-4 is a good start), or use_sgd: true"
+            )
+        if self.n_epochs * (self.images_per_epoch or 1) > MOST_CROPS_IN_ALL:
+            raise ValueError(
+                f"n_epochs {self.n_epochs} of images_per_epoch {self.images_per_epoch} are more "
+                f"than {MOST_CROPS_IN_ALL:,} crops; lower one of them"
             )
         return self
