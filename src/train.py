@@ -124,9 +124,9 @@ def _training_sets(
         write_sets(
             prepared,
             Path(folder),
+            flow_format=prepare.flow_format,
             cell_diameter=prepare.cell_diameter,
             gamma=prepare.gamma,
-            flow_format=prepare.flow_format,
             device=devices.choose(args.device),
         )
         yield Path(folder) / "train", Path(folder) / "valid"

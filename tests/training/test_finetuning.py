@@ -10,14 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
 from cellpose.models import CellposeModel
+from filelock import FileLock
 from helpers.annotations import ROOT
 
+from cellular.base.files import digest
+from cellular.base.provenance import computed_on
 from cellular.imaging.fields import check_pairs, read_pair
 from cellular.network import weights
+from cellular.network.segmentation import load_model, segment
+from cellular.network.settings import Settings
 from cellular.preparing.flows import write_sets
 from cellular.training.checkpoints import Checkpoint
 
@@ -56,7 +63,7 @@ def run_train(run_script, pieces, pretrained, tmp_path):
     return run
 
 
-def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
+def test_weights_losses_and_summary_are_where_users_look(run_train, pretrained, tmp_path):
     code, out, _ = run_train("--learning_rate", "1e-2", "--cell_diameter", 30)
     assert code == 0 and "validation loss" in out
     home = tmp_path / "experiments" / "mine"
@@ -64,6 +71,12 @@ def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
     summary = json.loads((home / "train.json").read_text())
     assert float(model.diam_labels) == pytest.approx(summary["diameter"], rel=1e-6)
     assert 30 < summary["diameter"] < 45 and float(model.diam_mean) == 30
+    run = summary["run"]
+    assert run.items() >= computed_on(CPU, "32").items()
+    assert (run["processes"], run["seed"], run["data"].keys()) == (1, 0, {"train", "valid"})
+    assert run["starting_weights"] == digest(pretrained)
+    assert run["weights"] == digest(home / "models" / "mine")
+    assert run["last_weights"] == digest(home / "models" / "mine_last")
     rows = list(csv.DictReader((home / "train.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert float(rows[-1]["train_loss"]) == summary["train_loss"]
@@ -72,6 +85,36 @@ def test_weights_losses_and_summary_are_where_users_look(run_train, tmp_path):
     assert summary["best_epoch"] == summary["kept_epoch"] == 1 + losses.index(min(losses))
     assert summary["stopped"] == "the last epoch was reached"
     assert CellposeModel(pretrained_model=str(home / "models" / "mine_last"), device=CPU).net
+
+
+@pytest.mark.parametrize(("cell_diameter", "seen"), [(40, 40), ("none", 30)])
+def test_cellpose_finds_the_same_with_the_true_diameter_typed_and_with_none(
+    run_train, pieces, pretrained, tmp_path, cell_diameter, seen
+):
+    assert run_train(*ADAMW, "--n_epochs", 1, "--cell_diameter", cell_diameter)[0] == 0
+    home = tmp_path / "experiments" / "mine"
+    true = json.loads((home / "train.json").read_text())["diameter"]
+    image, _ = read_pair(check_pairs(pieces / "valid")[0])
+    # Weights of earlier versions: 30 for the network, and a diameter that is not the true one.
+    state = weights.load(home / "models" / "mine")
+    earlier = torch.tensor([true * 30 / seen])
+    weights.save(
+        state | {"diam_mean": torch.tensor([30.0]), "diam_labels": earlier}, tmp_path / "earlier"
+    )
+    model, old = (
+        load_model(path, CPU) for path in (home / "models" / "mine", tmp_path / "earlier")
+    )
+    assert float(model.diam_mean) == seen
+    maps = [
+        model.eval(image, channels=[0, 0], diameter=true)[0],
+        model.eval(image, channels=[0, 0], diameter=None)[0],
+        segment(model, image, Settings(resample=True, diameter=true)),
+        segment(model, image, Settings(resample=True)),
+        segment(old, image, Settings(resample=True)),
+    ]
+    assert maps[0].max() > 5
+    for other in maps[1:]:
+        assert np.array_equal(maps[0], other)
 
 
 def test_two_runs_are_the_same_bytes(run_train, tmp_path):
@@ -97,11 +140,70 @@ def test_two_runs_are_the_same_bytes(run_train, tmp_path):
         (("--flows_dir", "nowhere"), "no flows in it"),
         (("--flows_dir", "nowhere", "--cell_diameter", 30), "--flows_dir holds finished flows"),
         (("--keep", "best"), "Input should be 'valid_loss', 'ap50' or 'last'"),
+        (("--experiment_name", ""), "--experiment_name '': expected a plain name"),
+        (("--experiment_name", "../mine"), "'../mine': expected a plain name, without slashes"),
+        (("--output_model", ""), "--output_model is empty"),
+        (("--cell_diameter", 0.001), "cell_diameter: Input should be greater than or equal to 5"),
+        (("--cell_diameter", 1e9), "cell_diameter: Input should be less than or equal to 500"),
+        (("--cell_diameter", 499), "would be enlarged to cell_diameter 499, by more than 8"),
+        (("--n_epochs", 10**12), "n_epochs: Input should be less than or equal to 100000"),
+        (("--images_per_epoch", 10**12), "images_per_epoch: Input should be less than or equal to"),
+        (("--valid_images", 10**12), "valid_images: Input should be less than or equal to 100000"),
+        (("--crop_size", 16 * 10**12), "crop_size: Input should be less than or equal to 1024"),
+        (("--batch_size", 10**12), "batch_size: Input should be less than or equal to 1024"),
+        (("--weight_decay", 1e300), "weight_decay: Input should be less than or equal to 1"),
+        (("--learning_rate", 1e38), "learning_rate: Input should be less than or equal to 100"),
+        (("--n_epochs", 90_000, "--images_per_epoch", 90_000), "more than 100,000,000 crops"),
     ],
 )
 def test_bad_input_gets_one_clear_error_and_leaves_nothing(run_train, tmp_path, arguments, message):
     code, out, err = run_train(*arguments)
     assert (code, out) == (2, "") and message in err
+    assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (("--output_model", "{pretrained}"), "{pretrained} is the same as {pretrained}"),
+        (
+            ("--output_model", "{pieces}/train/model"),
+            "lies in {pieces}/train, which this run reads",
+        ),
+        (("--last_model", "{pretrained}"), "{pretrained} is the same as {pretrained}"),
+        (("--metrics_dir", "{pieces}/train"), "lies in {pieces}/train, which this run reads"),
+        (("--output_model", "m", "--last_model", "m"), "m is the same as m, which this run writes"),
+        (("--output_model", "{pieces}"), "{pieces}: a folder, but a file is to be written"),
+    ],
+)
+def test_an_output_that_would_replace_an_input_is_refused_with_force_too(
+    run_train, pieces, pretrained, tmp_path, outputs, message
+):
+    def filled(text):
+        return text.format(pieces=pieces, pretrained=pretrained)
+
+    before = {path: path.stat().st_mtime_ns for path in [pretrained, *pieces.rglob("*")]}
+    code, out, err = run_train("--force", *map(filled, outputs))
+    assert (code, out) == (2, "") and err.count("\n") == 1 and filled(message) in err
+    assert before == {path: path.stat().st_mtime_ns for path in [pretrained, *pieces.rglob("*")]}
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_losses_of_another_run_are_replaced_with_force_only(run_train, tmp_path):
+    losses = tmp_path / "experiments/mine/train.csv"
+    losses.parent.mkdir(parents=True)
+    losses.write_text("epoch\n1\n")
+    code, out, err = run_train("--n_epochs", 1)
+    assert (code, out) == (2, "") and "train.csv exists already and would be overwritten" in err
+    assert losses.read_text() == "epoch\n1\n" and os.listdir(losses.parent) == ["train.csv"]
+    assert run_train("--n_epochs", 1, "--force")[0] == 0
+    assert "train_loss" in losses.read_text()
+
+
+def test_nothing_is_left_if_the_weights_cannot_be_written(run_train, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, err = run_train("--output_model", tmp_path / "file" / "model")
+    assert (code, out) == (2, "") and "file/model: cannot be written" in err
     assert not (tmp_path / "experiments").exists()
 
 
@@ -151,7 +253,7 @@ def test_fields_with_too_few_cells_are_named(run_train, pieces, tmp_path):
 def test_a_loss_that_explodes_ends_the_run_and_removes_its_state(run_train, tmp_path, cache):
     code, _, err = run_train("--learning_rate", 100, "--n_epochs", 6, "--save_every", 1)
     assert code == 2 and "try a tenth of it" in err
-    assert not (tmp_path / "experiments/mine/models").exists()
+    assert not (tmp_path / "experiments").exists()
     assert not list(cache.glob("*.state"))
 
 
@@ -195,6 +297,23 @@ def test_the_best_epoch_can_be_chosen_on_whole_fields(run_train, tmp_path):
     scores = [float(row["valid_ap50"]) for row in rows]
     assert summary["best_valid_ap50"] == max(scores) > 0
     assert summary["kept_epoch"] == 1 + scores.index(max(scores))
+
+
+def test_of_epochs_with_the_same_ap50_the_one_with_the_lowest_loss_is_kept(
+    run_train, tmp_path, pretrained
+):
+    # A cell probability of nearly 0 everywhere: no cell is found, in whatever epoch.
+    blind = weights.load(pretrained)
+    blind["output.2.bias"][2] = -30
+    weights.save(blind, tmp_path / "blind")
+    rates = ("--learning_rate", "1e-5", "--schedule", "cosine", "--n_epochs", 3)
+    assert run_train("--keep", "ap50", *ADAMW, *rates, model=tmp_path / "blind")[0] == 0
+    home = tmp_path / "experiments" / "mine"
+    rows = list(csv.DictReader((home / "train.csv").open()))
+    losses = [float(row["valid_loss"]) for row in rows]
+    assert {row["valid_ap50"] for row in rows} == {"0.0"} and min(losses) < losses[0]
+    summary = json.loads((home / "train.json").read_text())
+    assert summary["kept_epoch"] == 1 + losses.index(min(losses))
 
 
 def test_a_running_mean_of_the_weights_changes_less(run_train, pretrained, tmp_path):
@@ -285,6 +404,38 @@ def test_a_run_killed_at_ten_moments_ends_in_the_same_bytes(
     assert not list(cache.glob("*.state"))  # a finished run needs its state no more
 
 
+def until_an_epoch_is_finished(folder, process):
+    while not (folder / "train.csv").exists() and process.poll() is None:
+        time.sleep(0.02)
+
+
+def test_a_run_that_was_killed_before_its_first_saving_goes_on_without_force(
+    pieces, flows, pretrained, tmp_path
+):
+    train = [*command(pieces, flows, pretrained, tmp_path), "--save_every", "100"]
+    process = subprocess.Popen(train)
+    until_an_epoch_is_finished(tmp_path, process)
+    process.kill()
+    process.wait()
+    subprocess.run([*train, "--n_epochs", "12"], check=True)
+
+
+def test_two_trainings_at_once_into_one_output_are_refused(pieces, flows, pretrained, tmp_path):
+    train = command(pieces, flows, pretrained, tmp_path, "--n_epochs", "1000")
+    first = subprocess.Popen(train)
+    until_an_epoch_is_finished(tmp_path, first)
+    for more, message in (
+        (("--seed", "1"), "train.csv exists already"),
+        (("--seed", "1", "--force"), "another process writes it now"),
+        ((), "another process writes it now"),  # the same training
+    ):
+        second = subprocess.run([*train, *more], stderr=subprocess.PIPE, text=True)
+        assert second.returncode == 2 and message in second.stderr.splitlines()[-1]
+    assert first.poll() is None
+    first.kill()
+    first.wait()
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_saves_in_mid_epoch_and_says_how_to_resume(
     pieces, flows, pretrained, tmp_path, undisturbed, cache, kind
@@ -347,33 +498,56 @@ def test_a_state_that_is_broken_or_in_use_is_not_read(cache, caplog):
             second.save({})
             second.remove()
         assert torch.equal(first.load()["x"], torch.ones(3))
-        first.path.write_bytes(first.path.read_bytes()[:100])
-        assert first.load() is None and "training starts from the beginning" in caplog.text
+        content = first.path.read_bytes()
+        flipped = content[:600] + bytes([content[600] ^ 1]) + content[601:]
+        for damaged in (b"", content[:10], content[:100], content[:-1], flipped):
+            caplog.clear()
+            first.path.write_bytes(damaged)
+            assert first.load() is None and "training starts from the beginning" in caplog.text
         first.remove()
     with Checkpoint("a") as third:
         assert third.mine and third.load() is None
+
+
+def test_states_of_abandoned_trainings_are_removed_by_age_and_size(cache, caplog, monkeypatch):
+    monkeypatch.setattr("cellular.training.checkpoints.KEPT_BYTES", 3500)
+    caplog.set_level("INFO", "cellular")
+    cache.mkdir(parents=True)
+    for name, days in (("new", 0), ("recent", 2), ("large", 3), ("used", 40), ("old", 40)):
+        path = cache / f"{name}.state"
+        path.write_bytes(bytes(1500))
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    with FileLock(cache / ".used.lock"), Checkpoint("mine"):
+        assert {path.stem for path in cache.glob("*.state")} == {"new", "recent", "used"}
+    assert "large.state: state of a training that stopped 3 days ago, removed" in caplog.text
+    assert "old.state: state of a training that stopped 40 days ago, removed" in caplog.text
+
+
+def on_two_cpus(train, launcher="torchrun"):
+    """Return the command that runs a training in two processes, and its environment."""
+    launchers = {
+        "torchrun": ["torchrun", "--nproc-per-node", "2"],
+        "fabric": ["fabric", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2"],
+    }
+    head = launchers[launcher]
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    # After "--" come the flags of the script: `fabric run` has a --precision, too.
+    script = str(ROOT / "tests/helpers/train_on_cpus.py")
+    launched = [f"{Path(sys.executable).parent}/{head[0]}", *head[1:], script, "--", *train[2:]]
+    return launched, os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
 def test_two_processes_do_the_same_as_one_with_twice_the_batch(
     pieces, flows, pretrained, tmp_path, launcher
 ):
-    bin_folder = Path(sys.executable).parent
-    launchers = {
-        "torchrun": ["torchrun", "--nproc-per-node", "2"],
-        "fabric": ["fabric", "run", "--accelerator", "cpu", "--strategy", "ddp", "--devices", "2"],
-    }
     # SGD, because AdamW turns rounding errors into whole steps where a gradient should be 0 (of
     # biases before a batch normalisation).
     more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.05")
     one = command(pieces, flows, pretrained, tmp_path / "one", *more, "--batch_size", "4")
     two = command(pieces, flows, pretrained, tmp_path / "two", *more, "--batch_size", "2")
-    head = launchers[launcher]
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    # After "--" come the flags of the script: `fabric run` has a --precision, too.
-    script = str(ROOT / "tests/helpers/train_on_cpus.py")
-    for train in (one, [f"{bin_folder}/{head[0]}", *head[1:], script, "--", *two[2:]]):
+    launched, environment = on_two_cpus(two, launcher)
+    for train in (one, launched):
         done = subprocess.run(train, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     summaries = [
@@ -385,3 +559,27 @@ def test_two_processes_do_the_same_as_one_with_twice_the_batch(
     for key, value in states[0].items():
         difference = (states[1][key].float() - value.float()).norm()
         assert difference <= 1e-3 * value.float().norm() + 1e-5, key
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_interrupt_of_one_process_reaches_all_and_they_resume_to_the_same_bytes(
+    pieces, flows, pretrained, tmp_path, cache, rank
+):
+    results = []
+    for name in ("undisturbed", "interrupted"):
+        folder = tmp_path / name
+        more = ("--batch_size", "1", "--images_per_epoch", "8", "--n_epochs", "6")
+        train = command(pieces, flows, pretrained, folder, *more, "--save_every", "100")
+        launched, environment = on_two_cpus(train)
+        if name == "interrupted":
+            process = subprocess.Popen(launched, env=environment, stderr=subprocess.PIPE, text=True)
+            until_an_epoch_is_finished(folder, process)
+            for worker in psutil.Process(process.pid).children():
+                if worker.environ().get("RANK") == str(rank):
+                    worker.send_signal(signal.SIGINT)
+            log = process.communicate()[1]
+            assert "give the same command again to resume" in log and list(cache.glob("*.state"))
+            assert not (folder / "train.json").exists()
+        subprocess.run(launched, env=environment, check=True)
+        results.append(outputs(folder))
+    assert results[0] == results[1]
