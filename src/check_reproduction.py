@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from tabulate import tabulate
 
 from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.base.params import flat, read_params
+from cellular.base.params import flat, parse_params, read_params
 from cellular.scoring.results import read_json
 
 
@@ -33,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.path("--tolerances", help=text, default="metrics/tolerances.json")
     parser.add_argument("--revision", default="HEAD", help="commit to compare with (default: HEAD)")
     args = parser.parse_args(argv)
-    before = dict(flat(yaml.safe_load(_committed(args.revision, Path("params.yaml")))))
+    text = _committed(args.revision, Path("params.yaml"))
+    before = dict(flat(parse_params(text, f"params.yaml of {args.revision}")))
     now = dict(flat(read_params(Path("params.yaml"))))
     missing = object()
     changed = [name for name in before | now if before.get(name, missing) != now.get(name, missing)]

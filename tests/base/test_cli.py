@@ -46,6 +46,12 @@ def test_flags_take_lists_and_none():
     assert parse([SegmentParams], "--diameter", "12.5")[0].diameter == 12.5
 
 
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", str(2**31), "9" * 5000])
+def test_a_seed_that_no_generator_takes_is_refused(run_script, seed):
+    code, _, err = run_script("fetch_weights", "--model_type", "scratch", "--seed", seed)
+    assert code == 2 and "argument --seed: expected a" in err
+
+
 @pytest.fixture
 def params_file(tmp_path):
     path = tmp_path / "mine.yaml"

@@ -1,11 +1,14 @@
 """params.yaml is checked as a whole, before the pipeline runs anything."""
 
+from datetime import date
+
 import pytest
 import yaml
+from dvc.utils.serialize import loads_yaml
 from helpers.annotations import ROOT
 
 from cellular.base.errors import InputError
-from cellular.base.params import validate
+from cellular.base.params import read_params, validate
 from cellular.training.params import TrainParams
 from parameters import Params, load_params
 
@@ -58,9 +61,19 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(write):
 
 
 def test_text_that_yaml_reads_as_a_number_is_text(write):
-    params = load_params(write({"prepare.val_pattern": 4, "prepare.exclude": [7], "dataset": 12}))
-    assert (params.prepare.val_pattern, params.prepare.exclude) == ("4", ["7"])
-    assert params.dataset == "12"
+    changes = {"prepare.val_pattern": 4, "prepare.exclude": [7, 1.5], "dataset": 12}
+    params = load_params(write(changes | {"data.version": date(2026, 1, 31)}))
+    assert (params.prepare.val_pattern, params.prepare.exclude) == ("4", ["7", "1.5"])
+    assert (params.dataset, params.data.version) == ("12", "2026-01-31")
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "08", "1_000", "0x1F", "1e-5", "1e5", "0o17", "1:30", "off"]
+)
+def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(f"value: {text}\n")
+    read = read_params(tmp_path / "params.yaml")["value"]
+    assert (type(read), read) == (type(loads_yaml(text)), loads_yaml(text))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +93,10 @@ def test_text_that_yaml_reads_as_a_number_is_text(write):
         ("train.schedule", "constant", "'cellpose', 'cosine' or 'one-cycle'"),
         ("train", 5, r"train: expected a section with names and values \(found 5\)"),
         ("prepare.formats", ["jpg"], r"prepare\.formats: .*'png' or 'tif' \(found 'jpg'\)"),
-        ("diameter.pretrained", -1, "greater than 0"),
+        ("diameter.pretrained", -1, "greater than or equal to 1"),
+        ("diameter.finetuned", 1e9, "less than or equal to 10000"),
+        ("prepare.cell_diameter", 10**400, "a valid number"),
+        ("eval.seed", 10**400, "less than"),
         ("class_name", "", "at least 1 character"),
         ("seed", -1, "greater than or equal to 0"),
         ("save_every", 0, "greater than or equal to 1"),
@@ -99,11 +115,26 @@ def test_all_faults_are_reported_at_once():
     assert "n_epochs" in str(error.value) and "epochs: no such" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["train: [", "- 1", "''"])
-def test_a_file_that_is_not_a_params_yaml_is_named(tmp_path, text):
-    (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"params\.yaml"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: [", "is not valid YAML in UTF-8: line 1: expected the node content"),
+        ("- 1", "holds list, expected names with values"),
+        ("''", "holds str, expected names with values"),
+        ("a: 1\nseed: 0\nseed: 1\n", r'line 3: found duplicate key "seed" with value "1"'),
+        ("train: {a: 1, a: 1}", r'line 1: found duplicate key "a"'),
+        ("a: \xe9", "unexpected end of data"),
+        ("a: !!python/object:os.system 1", "line 1: could not determine a constructor"),
+        ("[" * 9999, "maximum recursion depth"),
+        ("a: 2020-13-45", r"month must be in 1\.\.12"),
+        (f"a: {'9' * 5000}", "Exceeds the limit"),
+    ],
+)
+def test_a_file_that_is_not_a_params_yaml_is_named(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=rf"params\.yaml.*{message}") as error:
         load_params(tmp_path / "params.yaml")
+    assert "\n" not in str(error.value)
 
 
 def test_defaults_of_the_scripts_are_those_of_the_paper():

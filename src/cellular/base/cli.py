@@ -96,6 +96,8 @@ class Parser(argparse.ArgumentParser):
                 raise argparse.ArgumentTypeError(
                     f"expected a whole number from 0 on, found {text!r}"
                 )
+            if len(text) > 10 or int(text) >= 2**31:
+                raise argparse.ArgumentTypeError(f"expected a number below 2**31, found {text!r}")
             return int(text)
 
         self.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")

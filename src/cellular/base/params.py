@@ -6,11 +6,12 @@ and the description of a parameter stand in one place.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
 
 from cellular.base.errors import InputError
 
@@ -40,8 +41,9 @@ def _none(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    # YAML, and `dvc exp run -S`, read a word of digits as a number.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    # YAML, and `dvc exp run -S`, read a word of digits as a number, and 2026-01-31 as a date.
+    words = isinstance(value, int | float | date) and not isinstance(value, bool)
+    return str(value) if words else value
 
 
 T = TypeVar("T")
@@ -49,7 +51,7 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Text = Annotated[Annotated[str, Field(min_length=1)], BeforeValidator(_text)]
 NoneOr = Annotated[T | None, BeforeValidator(_none)]
-Diameter = NoneOr[Annotated[Float, Field(gt=0)]]
+Diameter = NoneOr[Annotated[Float, Field(ge=1, le=10_000)]]
 Gamma = Annotated[Float, Field(gt=0, le=4)]
 Channels = Annotated[list[Annotated[Int, Field(ge=0, le=3)]], Field(min_length=2, max_length=2)]
 Precision = Annotated[Literal["auto", "32", "tf32", "bf16", "fp16"], BeforeValidator(_text)]
@@ -102,13 +104,28 @@ def _section_at(model: type[Section], names: Sequence[str | int]) -> type[Sectio
 def read_params(path: Path) -> dict[str, Any]:
     """Return the content of a params.yaml, not validated yet; `InputError` if it is no mapping."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return parse_params(Path(path).read_bytes(), path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run from the repository's root") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def parse_params(text: str | bytes, where: object) -> dict[str, Any]:
+    """Return the names and values in a text of YAML; `where` it is goes into errors.
+
+    The parser is that of DVC, so that each value is the same to both. A name that is given twice is
+    an error.
+    """
+    try:
+        values = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, or a date or a number that there cannot be.
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        reason = f"line {mark.line + 1}: {problem}" if mark else " ".join(str(error).split())
+        raise InputError(f"{where} is not valid YAML in UTF-8: {reason}") from None
+    if values is None:
+        return {}
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds {type(values).__name__}, expected names with values")
+        raise InputError(f"{where} holds {type(values).__name__}, expected names with values")
     return values
 
 
