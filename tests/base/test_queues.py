@@ -1,12 +1,17 @@
 """The queue of work that threads do ahead: its order, its bounds, its errors and its end."""
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from helpers.annotations import ROOT
 
-from cellular.base.queues import in_order
+from cellular.base import queues
+from cellular.base.queues import cores, in_order
 
 
 def counted(taken: list, count: int | None = None):
@@ -130,3 +135,23 @@ def test_work_that_has_not_begun_is_dropped_when_the_generator_is_closed():
     threading.Timer(0.05, go.set).start()
     results.close()
     assert len(begun) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity here")
+def test_threads_follow_the_cores_of_this_process():
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from cellular.base.queues import cores; print(cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src", capture_output=True)
+    assert done.stdout == b"1\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", None)]
+)
+def test_threads_follow_the_quota_of_a_container(tmp_path, monkeypatch, quota, most):
+    monkeypatch.setattr(queues, "QUOTA", tmp_path / "cpu.max")
+    allowed = cores()
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert cores() == min(allowed, most or allowed)

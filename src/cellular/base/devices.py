@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from cellular.base.errors import InputError
+from cellular.base.queues import cores
 
 
 def available() -> list[str]:
@@ -16,7 +17,12 @@ def available() -> list[str]:
 
 
 def choose(name: str = "auto") -> torch.device:
-    """Return the device of that name, or raise `InputError` if this machine does not have it."""
+    """Return the device of that name, or raise `InputError` if this machine does not have it.
+
+    From then on, PyTorch computes in no more threads than there are cores for this process. By
+    itself it minds the affinity, but not the quota of a container.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
     usable = available()
     if name == "auto":
         return torch.device(usable[0])

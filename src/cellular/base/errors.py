@@ -1,12 +1,13 @@
 """Errors that the user can correct: one clear message, without a traceback."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from cellular.base.queues import cores
 
 SHOWN_FAULTS = 20  # a list longer than the screen would hide its first line
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Faults(list[str]):
         It runs in threads, because the decoders that take most of the time free the interpreter.
         """
         results = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             calls = [pool.submit(work, item) for item in items]
             try:
                 for call in tqdm(calls, task, unit="field", leave=False):

@@ -1,12 +1,29 @@
 """Queues: threads work ahead of where their results are needed."""
 
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds in a period, and the period
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use, by its affinity and its quota."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        allowed = os.cpu_count() or 1
+    try:
+        time, period = map(int, QUOTA.read_text().split())
+    except (OSError, ValueError):  # no container, or "max"
+        return allowed
+    return min(allowed, math.ceil(time / period))
 
 
 def in_order(

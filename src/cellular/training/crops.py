@@ -6,14 +6,13 @@ from fields that are mapped from disk, by several threads ahead of the network. 
 same (tests/training/test_crops.py).
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from cellular.base.queues import in_order
+from cellular.base.queues import cores, in_order
 from cellular.imaging.trainingset import TrainingField
 from cellular.training.params import TrainParams
 
@@ -128,7 +127,7 @@ class Crops:
         yield from in_order(
             lambda batch: self.cut(batch[rank::world]),
             batches,
-            threads=min(AHEAD, os.cpu_count() or 1),
+            threads=min(AHEAD, cores()),
             ahead=AHEAD,
         )
 
