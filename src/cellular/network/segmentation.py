@@ -63,7 +63,8 @@ def scale_of(model: CellposeModel, settings: Settings) -> float:
         If no image could be resized so, because the diameter is too small, too large, or negative.
     """
     diameter = settings.diameter or model.diam_labels
-    scale = float(model.diam_mean / diameter) if diameter else 0.0
+    with np.errstate(all="ignore"):  # a diameter of 0 is told below
+        scale = float(model.diam_mean / diameter)
     if not SCALES[0] <= scale <= SCALES[1]:
         whose = "as given" if settings.diameter else "as stored in the weights"
         raise InputError(
