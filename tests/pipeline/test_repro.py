@@ -25,7 +25,7 @@ def test_the_pipeline_makes_what_it_promises(repository):
     for model in ("pretrained", "finetuned"):
         for split in ("test", "valid", "train"):
             result = repository.json(f"metrics/{model}/{split}_eval.json")
-            interval = "by_field" if split == "train" else "by_cell"
+            interval = "by_site" if split == "train" else "by_cell"
             assert result.keys() == {
                 "background",
                 "cell",

@@ -25,7 +25,7 @@ SKLEARN = {
 
 def scores(truth, predicted, **known) -> dict:
     """Return the defined scores of one field by place."""
-    found = scores_of(scored(truth, predicted, **known).totals())
+    found = scores_of(scored(truth, predicted, **known).totals)
     return {place: float(value) for place, value in found.items() if not np.isnan(value)}
 
 
@@ -142,7 +142,7 @@ def test_every_cell_is_counted_once_and_every_number_is_finite(pair):
     )
     units, rest = result.units()
     assert len(units) == counts["cells"]
-    assert np.allclose(units.sum(axis=0) + rest, result.totals())
+    assert np.allclose(units.sum(axis=0) + rest, result.totals)
     for kind, of in by_group.items():
         assert sum(group["cells"] for group in of.values()) == counts["cells"], kind
         assert sum(group["found"] for group in of.values()) == counts["found"], kind

@@ -164,7 +164,7 @@ def test_equal_models_have_a_p_of_1_and_a_seed_decides_it_for_many_units():
     [
         (6, 300),
         (8, 300),
-        *(pytest.param(units, 1000, marks=pytest.mark.slow) for units in (12, 18)),
+        *(pytest.param(units, 500, marks=pytest.mark.slow) for units in (12, 18)),
     ],
 )
 def test_of_equal_models_at_most_6_percent_are_called_better(units, worlds):

@@ -276,7 +276,7 @@ def _of_smallest(first: Sequence[FieldResult], second: Sequence[FieldResult]) ->
 def _truth(results: Sequence[FieldResult]) -> list[tuple]:
     """Return what is the same for two models that were scored on the same cells."""
     return [
-        (result.field, result.pixels, *result.totals()[[AT["cells"], AT["area"]]])
+        (result.field, result.pixels, *result.totals[[AT["cells"], AT["area"]]])
         for result in results
     ]
 

@@ -7,6 +7,7 @@ left out of files and means; but an undefined pixel score is 0, as in the paper'
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -73,8 +74,9 @@ class FieldResult:
         sums[0, AT["background"]] += self.background
         return sums[1:], sums[0]
 
+    @cached_property
     def totals(self) -> np.ndarray:
-        """Return the sums over the whole field: (len(QUANTITIES),) float64."""
+        """The sums over the whole field: (len(QUANTITIES),) float64."""
         units, rest = self.units()
         return units.sum(axis=0) + rest
 
@@ -190,7 +192,7 @@ def counts_of(results: Sequence[FieldResult]) -> dict[str, int]:
 
 def table_of_scores(results: Sequence[FieldResult]) -> dict[Place, np.ndarray]:
     """Return each score for each field: arrays of shape (fields,), NaN where undefined."""
-    return scores_of(np.stack([result.totals() for result in results]))
+    return scores_of(np.stack([result.totals for result in results]))
 
 
 def summarise(results: Sequence[FieldResult]) -> dict:
