@@ -159,6 +159,13 @@ ELSEWHERE = {
             REPRO,
             "path=str(annotations.folder)",
         ),
+        (
+            "dvc exp run -S dataset=local -S data.path=/path/to/my/folder "
+            "-S 'data.colours=[green,red,grey]' -S 'data.ranges=[200..2000,minmax,percentiles]'",
+            FIRST_RUN,
+            "imaging/test_rendering.py",
+            '"--colours", *colours, "--ranges"',
+        ),
         ("dvc exp run -S 'train.channels=[0,0]'", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         ("dvc exp run -S data.version=2", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         (

@@ -22,9 +22,10 @@ MINMAX = "minmax"
 RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
 
 # How CELLULAR's authors merged the channels w2 (mRFP), w1 (EGFP) and w3 (transmitted light), which
-# is added to all three colours. No source states it. Fitted on the five fields of the sample, of
-# which both the channels and the merged JPEG exist: a free fit of the four ends gave 0 to 2492 and
-# 198 to 1994, to within 4, in every field. Whether other wells were merged alike is not known.
+# is added to all three colours. No source states it. It was fitted on the five fields of the
+# sample, which exist as channels and as merged JPEG: free ends were -3.8 to -3.1 and 2491.5 to
+# 2493.1 for w2, 197.7 to 199.2 and 1992.9 to 1994.2 for w1, and round numbers nearby are taken.
+# All five are of one well; whether others were merged alike is not known. See docs/paper.md.
 MERGED_COLOURS = ("red", "green", "grey")
 MERGED_RANGES = ("0..2500", "200..2000", MINMAX)
 
