@@ -112,10 +112,15 @@ def test_other_files_in_the_data_folder_are_another_experiment(tmp_path):
     assert _fingerprint(tmp_path) != first
 
 
-def test_wrong_arguments_are_refused_before_anything_runs(repository, tmp_path):
+def test_wrong_arguments_are_refused_before_anything_runs(repository, annotations, tmp_path):
+    (tmp_path / "file").write_text("")
     for arguments, message in (
         (["--profile", "moon"], "no such profile"),
         ([str(tmp_path / "nowhere")], "no such folder of masks"),
+        (
+            [str(annotations.masks), str(tmp_path / "file"), "--profile", "quick"],
+            "cannot be written",
+        ),
     ):
         done = subprocess.run(
             ["sh", "run_experiments.sh", *arguments],
@@ -125,3 +130,4 @@ def test_wrong_arguments_are_refused_before_anything_runs(repository, tmp_path):
             text=True,
         )
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+        assert "running" not in done.stderr

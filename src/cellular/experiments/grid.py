@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from cellular.base.errors import InputError
-from cellular.base.files import whole, write_json
+from cellular.base.files import together, write_json
 from cellular.base.params import Section, validate
 from cellular.experiments.profiles import flags, load_profile, overridden
 
@@ -64,22 +65,25 @@ def run_grid(
         dataset = overridden(root / "params.yaml", overrides, path)["dataset"]
         weights = REACHABLE if dataset == "sample" else PUBLISHED
     rows = []
-    for name in weights:
-        changed = overrides | {"train.model_type": name}
-        params = validate(model, overridden(root / "params.yaml", changed, path), str(path))
-        code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # changes not yet committed
-        identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
-        experiment = f"{profile}-{Path(name).name}-{identity}"
-        commit = _commit_of(root, experiment)
-        if commit:
-            log.info("%s is finished", experiment)
-        else:
-            log.info("running %s", experiment)
-            commit = _run(root, experiment, changed)
-        rows += [
-            {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
-        ]
-    _write(rows, output)
+    # Claimed now, since it would be late to learn after hours that they cannot be written.
+    with together(*(output / f"paper_table.{kind}" for kind in ("md", "csv", "json"))) as tables:
+        for name in weights:
+            changed = overrides | {"train.model_type": name}
+            params = validate(model, overridden(root / "params.yaml", changed, path), str(path))
+            code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # not yet committed
+            identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
+            # DVC refuses other signs in the name of an experiment.
+            experiment = re.sub(r"[^\w-]", "-", f"{path.stem}-{Path(name).name}-{identity}")
+            commit = _commit_of(root, experiment)
+            if commit:
+                log.info("%s is finished", experiment)
+            else:
+                log.info("running %s", experiment)
+                commit = _run(root, experiment, changed)
+            rows += [
+                {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
+            ]
+        _write(rows, *tables)
     return rows
 
 
@@ -168,12 +172,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return tabulate(list(rows), headers="keys", tablefmt="github", floatfmt=".3f")
 
 
-def _write(rows: Sequence[dict[str, Any]], output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    with whole(output / "paper_table.md") as staging:
-        staging.write_text(markdown(rows) + "\n", encoding="utf-8")
-    with whole(output / "paper_table.csv") as staging, staging.open("w", newline="") as file:
+def _write(rows: Sequence[dict[str, Any]], as_markdown: Path, as_csv: Path, as_json: Path) -> None:
+    as_markdown.write_text(markdown(rows) + "\n", encoding="utf-8")
+    with as_csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_json(output / "paper_table.json", {"rows": list(rows)})
+    write_json(as_json, {"rows": list(rows)})

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params
 
@@ -17,16 +15,10 @@ def load_profile(path: Path) -> dict[str, Any]:
 
     Raises `InputError` if there is no such file, or it does not hold names with values.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        known = ", ".join(sorted(found.stem for found in Path(path).parent.glob("*.yaml")))
-        raise InputError(f"{path}: no such profile; there are: {known or 'none'}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected names of parameters with their values")
-    return dict(flat(content))
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: no such profile; there are: {known or 'none'}")
+    return dict(flat(read_params(path)))
 
 
 def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dict[str, Any]:
@@ -62,4 +54,4 @@ def _hydra(value: Any) -> str:
         return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
-    return json.dumps(value)
+    return json.dumps(value, default=str)  # YAML reads 2026-01-31 as a date
