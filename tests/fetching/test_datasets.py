@@ -24,7 +24,6 @@ from cellular.fetching.params import DataParams
 from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_image, read_labels
-from cellular.imaging.rendering import MERGED_COLOURS, MERGED_RANGES, render
 from cellular.network import weights
 from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import process_masks
@@ -130,14 +129,15 @@ def test_cellular_fetches_the_channels_of_annotated_fields_and_merges_them(site,
     assert fetch_dataset("cellular", raw) == {"channels": 9, "images": 3, "masks": 9}
     image = read_image(raw / "images" / f"{TRAIN}.tif")
     stack = np.dstack([channel(TRAIN, wave) for wave in (2, 1, 3)])  # R = w2, G = w1, grey = w3
-    assert np.array_equal(image, render(stack, MERGED_COLOURS, MERGED_RANGES))
+    merged = datasets.render(stack, datasets.MERGED_COLOURS, datasets.MERGED_RANGES)
+    assert np.array_equal(image, merged)
     assert np.array_equal(read_image(raw / "channels" / f"{TRAIN}_w1.TIF"), channel(TRAIN, 1))
     assert prepared_cells(raw, tmp_path / "prepared") == {"train": 2, "valid": 2, "test": 2}
     assert not any("recorded" in path.name for path in tmp_path.iterdir())  # hashes were known
 
 
 def test_cellular_can_keep_its_raw_channels_as_image(site, tmp_path):
-    fetch_dataset("cellular", tmp_path / "raw", DataParams(rendering="raw"))
+    fetch_dataset("cellular", tmp_path / "raw", datasets.DataParams(rendering="raw"))
     image = read_image(tmp_path / "raw" / "images" / f"{TRAIN}.tif")
     assert image.dtype == np.uint16 and image.shape == (96, 96, 3)
     for position, wave in enumerate((2, 1, 3)):  # R = w2, G = w1, B = w3
