@@ -12,7 +12,6 @@ from cellular.imaging.fields import ALL, MASKS
 from cellular.imaging.images import read_image, read_labels, write_labels
 from cellular.imaging.masks import relabel
 from cellular.network import weights
-from cellular.preparing.flows import write_flows
 from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import process_masks
 
@@ -52,13 +51,10 @@ def prepare(
     source: Path, folder: Path, params: PrepareParams, device: torch.device | None = None
 ) -> tuple[Path, Path]:
     """Prepare the fields in `source`; return the folder of their splits, and that of flows."""
-    process_masks(source / "masks", folder / "prepared", source / "images", params)
-    write_flows(
-        folder / "prepared",
-        folder / "flows",
-        cell_diameter=params.cell_diameter,
-        gamma=params.gamma,
-        device=device or torch.device("cpu"),
+    process_masks(
+        *(source / "masks", folder / "prepared", source / "images", params),
+        flows_dir=folder / "flows",
+        device=device,
     )
     return folder / "prepared" / ALL, folder / "flows"
 

@@ -7,7 +7,6 @@ Example:
 from collections.abc import Sequence
 
 from cellular.base import cli, devices
-from cellular.base.files import check_new
 from cellular.preparing.params import PrepareParams
 from cellular.preparing.preparation import ALL, process_masks
 
@@ -16,31 +15,20 @@ def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
     args = _parser().parse_args(argv)
     params = cli.parameters(PrepareParams, args)
-    if args.flows_dir is not None:
-        check_new(args.flows_dir, args.force)
     report = process_masks(
         args.input_path,
         args.output_dir,
         args.corresponding_files_dir,
         params,
         class_name=args.class_name,
+        channels=args.channels,
         report_path=args.report,
+        flows_dir=args.flows_dir,
+        device=devices.choose(args.device),
         skip_unannotated=args.skip_unannotated,
+        skip_unused=args.skip_unused,
         force=args.force,
     )
-    if args.flows_dir is not None:
-        from cellular.preparing.flows import write_flows  # takes seconds to import
-
-        write_flows(
-            args.output_dir,
-            args.flows_dir,
-            args.class_name,
-            cell_diameter=params.cell_diameter,
-            gamma=params.gamma,
-            flow_format=params.flow_format,
-            device=devices.choose(args.device),
-            force=args.force,
-        )
     counts = (
         f"{split} {n['fields']} fields, {n['cells']:,} cells"
         for split, n in report["splits"][ALL].items()
@@ -67,6 +55,8 @@ def _parser() -> cli.Parser:
     )
     text = "leave out images that have no masks"
     parser.add_argument("--skip_unannotated", action="store_true", help=text)
+    text = "leave out files that are neither images nor masks where these are expected"
+    parser.add_argument("--skip_unused", action="store_true", help=text)
     parser.path(
         "--flows_dir",
         help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "
@@ -74,6 +64,10 @@ def _parser() -> cli.Parser:
     )
     text = "class whose flows are computed (default: all, every class but the excluded)"
     parser.add_argument("--class_name", default=ALL, help=text)
+    text = "channels to train on, to check that all images have them (default: 0 0, grey)"
+    parser.add_argument(
+        "--channels", nargs=2, type=int, choices=range(4), default=[0, 0], help=text
+    )
     parser.parameters(PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e")
     parser.device()
     parser.force()

@@ -195,7 +195,9 @@ def test_losses_of_another_run_are_replaced_with_force_only(run_train, tmp_path)
     losses.write_text("epoch\n1\n")
     code, out, err = run_train("--n_epochs", 1)
     assert (code, out) == (2, "") and "train.csv exists already and would be overwritten" in err
-    assert losses.read_text() == "epoch\n1\n" and os.listdir(losses.parent) == ["train.csv"]
+    assert losses.read_text() == "epoch\n1\n" and [
+        path.name for path in losses.parent.iterdir()
+    ] == ["train.csv"]
     assert run_train("--n_epochs", 1, "--force")[0] == 0
     assert "train_loss" in losses.read_text()
 

@@ -2,7 +2,10 @@
 
 import io
 import logging
+import math
+import mimetypes
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +15,18 @@ import numpy as np
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
-from cellular.imaging.fields import MASKS
-from cellular.imaging.images import image_files, label_files, read_labels, write_tiff
-from cellular.imaging.masks import check_separated
+from cellular.imaging.fields import MASKS, find_masks, unused
+from cellular.imaging.images import (
+    check_labels,
+    image_files,
+    is_image,
+    is_mask,
+    label_files,
+    others,
+    read_labels,
+    write_tiff,
+)
+from cellular.imaging.masks import check_cells, mask_files, relabel
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +74,8 @@ def import_folder(params: DataParams, output: Path) -> None:
     for name in ("images", "masks"):
         (output / name).mkdir(parents=True)
     READERS[layout](folder, output)
+    if not any((output / "masks").iterdir()):
+        raise InputError(f"{folder}: nothing in the layout {layout}, {LAYOUTS[layout]}")
 
 
 def recognise(folder: Path) -> str:
@@ -90,8 +104,11 @@ def recognise(folder: Path) -> str:
 
 def _read_paper(folder: Path, output: Path) -> None:
     _copy_images(folder, output)
-    for path in sorted((folder / "masks").rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+    fields, left = find_masks(folder / "masks")
+    _check_used(folder, left)
+    for field in fields:
+        files = [path for inside in field.classes.values() for path in mask_files(inside)]
+        for path in [field.label_map] if field.label_map else files:
             target = output / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -99,6 +116,7 @@ def _read_paper(folder: Path, output: Path) -> None:
 
 def _read_labels(folder: Path, output: Path) -> None:
     _copy_images(folder, output)
+    _check_used(folder, unused(folder / "masks", is_mask, "<field>.png or .tif"))
     found = _by_field(folder, label_files(folder / "masks"), MASKS)
     _write_labels(folder, found, read_labels, output)
 
@@ -136,17 +154,34 @@ def _copy_images(folder: Path, output: Path) -> None:
             f"{folder}: expected a folder images and a folder masks in it; change data.path or "
             "data.layout"
         )
+    _check_used(folder, unused(source, is_image, "<field>.<png|jpg|tif>"))
     for path in image_files(source):
         shutil.copyfile(path, output / "images" / path.name)
 
 
+def _check_used(folder: Path, left: list[str]) -> None:
+    """Raise `InputError` if the user's folder holds what the layout has no place for."""
+    Faults(f"{sentence}; move it elsewhere" for sentence in left).raise_all(folder)
+
+
 def _copy_pairs(folder: Path, found: dict[str, Path], read: Reader, output: Path) -> None:
     """Copy the images beside the label maps in one folder, and write those label maps."""
-    others = (*CELLPOSE_MASKS, *CELLPOSE_OTHER)
-    files = [path for path in image_files(folder) if not path.stem.endswith(others)]
+    beside = (*CELLPOSE_MASKS, *CELLPOSE_OTHER)
+    files = [path for path in image_files(folder) if not path.stem.endswith(beside)]
     images = _by_field(folder, files, IMG)
+    used = {*files, *found.values()}
     faults = Faults(f"{found[field]}: no image beside it" for field in found.keys() - images)
     faults += [f"{images[field]}: no masks beside it" for field in images.keys() - found]
+    for path in others(folder, used.__contains__):
+        field = next(
+            (path.stem.removesuffix(e) for e in (*beside, SEG) if path.stem.endswith(e)), ""
+        )
+        if field in found and (is_mask(path) or path.suffix in (".npy", ".txt")):
+            continue  # what Cellpose writes beside a field that is used
+        if (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
+            faults.append(f"{path}: not used; move it elsewhere")
+        else:
+            log.warning("%s: not used", path)
     faults.sort()
     faults.raise_all(folder)
     for field, path in images.items():
@@ -179,32 +214,42 @@ def _write_labels(folder: Path, found: dict[str, Path], read: Reader, output: Pa
 
     def write(field: str) -> None:
         labels = read(found[field])
-        check_separated(found[field], labels)
-        # 32 bits, because maps with too many objects for 16 are refused later, by `prepare`.
-        write_tiff(output / "masks" / f"{field}.tif", labels.astype(np.uint32))
+        check_cells(found[field], labels)
+        write_tiff(output / "masks" / f"{field}.tif", relabel(labels, found[field]))
 
     faults = Faults()
     faults.map(write, sorted(found), "import")
     faults.raise_all(folder)
 
 
-class _Arrays(pickle.Unpickler):
+class _Stored:
+    """Stands in for anything of numpy's in a pickle: it keeps what the file says, and runs nothing.
+
+    numpy itself would trust what a damaged file says of sizes and types, and the process would die.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: tuple = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        self.state = state
+
+
+# The one in Python, since that in C sets as much memory aside as a damaged file asks for.
+class _Unpickler(pickle._Unpickler):
     """An unpickler of numpy arrays and plain Python values that never runs code from the file."""
 
-    ALLOWED = frozenset(
-        (module, name)
-        for package in ("numpy.core", "numpy._core")
-        for module, names in {
-            f"{package}.multiarray": ("_reconstruct", "scalar"),
-            f"{package}.numeric": ("_frombuffer",),
-        }.items()
-        for name in names
-    ) | {("numpy", "ndarray"), ("numpy", "dtype")}
+    KNOWN = (
+        *(("numpy", "ndarray"), ("numpy", "dtype")),
+        *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+        *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+    )
 
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self.ALLOWED:
+    def find_class(self, module: str, name: str) -> type[_Stored]:
+        if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it calls {module}.{name}, which is not run")
-        return super().find_class(module, name)
+        return _Stored
 
 
 def read_seg(path: Path) -> np.ndarray:
@@ -215,12 +260,8 @@ def read_seg(path: Path) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is damaged, holds anything else, or its masks are not one plane.
+        If the file is damaged, holds anything else, or its masks are no label map of one plane.
     """
-    damaged = (
-        *(pickle.UnpicklingError, ValueError, EOFError, KeyError, AttributeError),
-        *(IndexError, TypeError, ImportError),
-    )
     content = io.BytesIO(path.read_bytes())
     try:
         version = np.lib.format.read_magic(content)
@@ -228,15 +269,26 @@ def read_seg(path: Path) -> np.ndarray:
             version, np.lib.format.read_array_header_2_0
         )
         read_header(content)
-        labels = np.asarray(_Arrays(content).load().item()["masks"])
-    except damaged as error:
+        whole = _Unpickler(content).load()
+        (values,) = whole.state[4]  # of an array without axes, as numpy saves a dictionary
+        labels = _array(values["masks"])
+    except Exception as error:  # a damaged pickle can raise any
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: the masks of Cellpose's GUI cannot be read ({' '.join(str(error).split())}); "
-            "save the file again in the GUI"
+            f"{path}: the masks of Cellpose's GUI cannot be read ({reason}); save the file again "
+            "in the GUI"
         ) from None
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{path}: masks of shape {labels.shape} and dtype {labels.dtype}, expected whole "
-            "numbers of shape (H, W); save one plane in Cellpose's GUI"
-        )
+    check_labels(path, labels)
     return labels
+
+
+def _array(stored: _Stored) -> np.ndarray:
+    """Return the array of numbers that was stored, after checking that its bytes are all there."""
+    _, shape, dtype, by_column, data = stored.state
+    kind, order = dtype.arguments[0], dtype.state[1]
+    if not re.fullmatch(r"b1|[iuf][1248]", kind) or order not in "<>|=":
+        raise ValueError(f"its masks are of the type {kind}, expected whole numbers")
+    values = np.frombuffer(data, np.dtype(order + kind))
+    if values.size != math.prod(shape):
+        raise ValueError(f"it has {values.size:,} values for masks of shape {shape}")
+    return values.reshape(shape, order="F" if by_column else "C").copy()  # one that can be written

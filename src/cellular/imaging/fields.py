@@ -2,15 +2,26 @@
 
 import csv
 import glob
+import os
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from natsort import natsorted
 
 from cellular.base.errors import Faults, InputError
-from cellular.imaging.images import image_files, label_files, read_image, read_labels
+from cellular.imaging.images import (
+    image_files,
+    is_image,
+    is_mask,
+    label_files,
+    others,
+    read_image,
+    read_labels,
+)
 from cellular.imaging.masks import check_size, relabel
 
 TRAINING_SPLITS = ("train", "valid")  # those that training needs
@@ -20,8 +31,18 @@ ALL = "all"  # used like a class: the cells of all classes except the excluded o
 MASKS = "_masks"  # its label map, as Cellpose names it
 EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has any
 CLASSES = "_classes.csv"  # the class of each label, if classes are known
+LONGEST_NAME = 230  # bytes, of a field or a class; disks allow 255, with endings such as the above
 # Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
 NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_(?P<site>s\d+)")
+
+
+@dataclass(frozen=True)
+class FieldMasks:
+    """Where the masks of one field are: a label map, or class folders with one object per file."""
+
+    name: str
+    label_map: Path | None
+    classes: dict[str, Path]  # the folder of each class; {} beside a label map
 
 
 @dataclass(frozen=True)
@@ -77,13 +98,110 @@ def split_data(
     return splits
 
 
+def is_field(path: Path) -> bool:
+    """Tell whether `path` is the image of a field, and not a label map beside one."""
+    return is_image(path) and not path.stem.endswith((MASKS, EXCLUDED))
+
+
 def find_images(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
     """Return the image files of a folder, by field; label maps beside them are left out."""
     images: dict[str, list[Path]] = {}
-    for path in image_files(folder, pattern):
-        if not path.stem.endswith((MASKS, EXCLUDED)):
-            images.setdefault(path.stem, []).append(path)
+    for path in filter(is_field, image_files(folder, pattern)):
+        images.setdefault(path.stem, []).append(path)
     return images
+
+
+def find_masks(folder: Path) -> tuple[list[FieldMasks], list[str]]:
+    """Return the fields that have masks in `folder`, sorted by name, and what else lies in it.
+
+    There are two layouts, which may be mixed: `<field>/<class>/<any name>.png` with one object per
+    file, and `<field>.tif` or `.png` with one label map per field.
+
+    Returns
+    -------
+    list of FieldMasks
+    list of str
+        A sentence on each file or folder that has no place in either layout.
+
+    Raises
+    ------
+    InputError
+        If the folder is missing or has neither layout, or if a field is there twice, has no mask
+        file, or has a name that cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of masks")
+    found: dict[str, list[FieldMasks]] = defaultdict(list)
+    faults = Faults()
+    for path in label_files(folder):
+        found[path.stem].append(FieldMasks(path.stem, path, {}))
+    left = unused(folder, lambda path: _shown(path) or is_mask(path), "<field>/ or <field>.tif")
+    for path in filter(_shown, sorted(folder.iterdir())):
+        inside = natsorted(filter(_shown, path.iterdir()), key=lambda entry: entry.name)
+        classes = {entry.name: entry for entry in inside}
+        left += unused(path, _shown, "<class>/<name>.png")
+        for entry in inside:
+            left += unused(entry, is_mask, "<name>.png or .tif")
+        if ALL in classes:
+            faults.append(
+                f"{path / ALL}: the name {ALL!r} is taken, it stands for the union of the classes; "
+                "rename the class"
+            )
+        if not any(map(label_files, inside)):
+            faults.append(f"{path}: no object in it, expected <class>/<name>.png")
+        found[path.name].append(FieldMasks(path.name, None, classes))
+    faults += [
+        f"{folder / name}: masks of one field in two places; remove one"
+        for name in found
+        if found[name][1:]
+    ]
+    faults += _name_faults("field", found)
+    faults += _name_faults("class", (name for of in found.values() for name in of[0].classes))
+    faults += left if faults else []
+    faults.raise_all(folder)
+    if not found:
+        raise InputError(
+            f"{folder}: no masks in it, expected <field>/<class>/<name>.png or <field>.tif"
+        )
+    return [found[name][0] for name in sorted(found)], left
+
+
+def unused(folder: Path, used: Callable[[Path], bool], expected: str) -> list[str]:
+    """Return a sentence on each thing right inside `folder` that is not `used`."""
+    return [f"{path}: not used, expected {expected}" for path in others(folder, used)]
+
+
+def _shown(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _name_faults(what: str, names: Iterable[str]) -> list[str]:
+    """Return a sentence on each name of a field or a class that cannot be used."""
+    faults = []
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        alike[name.casefold()].append(name)
+        length = len(os.fsencode(name))
+        if length > LONGEST_NAME:
+            faults.append(
+                f"{what} {name[:30]!r}...: a name of {length} bytes, at most {LONGEST_NAME} leave "
+                "room for endings; shorten it"
+            )
+        if not name.isprintable():  # as are the stand-ins for bytes that are no UTF-8
+            faults.append(f"{what} {name!r}: a name that is not UTF-8 text; rename it")
+        if what == "field" and name.endswith((MASKS, EXCLUDED)):
+            faults.append(
+                f"field {name!r}: files ending in {MASKS} and {EXCLUDED} are label maps beside "
+                "images; rename the field"
+            )
+    faults += [
+        f"{what} {' and '.join(map(repr, several))}: names that differ in upper and lower case "
+        "only are one name on some systems; rename one"
+        for several in alike.values()
+        if len(several) > 1
+    ]
+    return faults
 
 
 def image_of(folder: Path, field: str) -> Path:
@@ -117,12 +235,19 @@ def load_pairs(folder: Path) -> list[Pair]:
     images = find_images(folder)
     labels: dict[str, Path] = {}
     excluded: dict[str, Path] = {}
+    faults = Faults()
     for path in reversed(label_files(folder)):  # of a PNG and a TIFF of one map, the PNG remains
         for ending, found in ((MASKS, labels), (EXCLUDED, excluded)):
             if path.stem.endswith(ending):
+                other = found.setdefault(path.stem.removesuffix(ending), path)
+                with faults.collect():
+                    if other != path and not np.array_equal(read_labels(other), read_labels(path)):
+                        faults.append(
+                            f"{path} and {other.name}: two label maps that differ; remove one"
+                        )
                 found[path.stem.removesuffix(ending)] = path
     classes = {path.name.removesuffix(CLASSES): path for path in folder.glob(f"[!.]*{CLASSES}")}
-    faults = Faults(f"{labels[field]}: no image beside it" for field in labels.keys() - images)
+    faults += [f"{labels[field]}: no image beside it" for field in labels.keys() - images]
     faults += [
         f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
         for field in images.keys() - labels
@@ -145,6 +270,28 @@ def load_pairs(folder: Path) -> list[Pair]:
     ]
 
 
+def read_field(path: Path) -> np.ndarray:
+    """Return the image of a field, (H, W) or (H, W, C) with 2 or 3 channels.
+
+    A fourth channel with one value everywhere, as an image without transparent parts has, is left
+    out.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has four channels that differ.
+    """
+    image = read_image(path)
+    if image.ndim == 3 and image.shape[2] == 4:
+        if (image[..., 3] != image[0, 0, 3]).any():
+            raise InputError(
+                f"{path}: four channels, such as of a transparent or a CMYK image, expected grey "
+                "or 2 or 3 channels; save it as grey or RGB"
+            )
+        image = image[..., :3]
+    return image
+
+
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Return a field's image, (H, W) or (H, W, C), and label map, (H, W) uint16, numbered 1 to n.
 
@@ -153,7 +300,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     InputError
         If one cannot be read, or they differ in size.
     """
-    image, labels = read_image(pair.image), read_labels(pair.labels)
+    image, labels = read_field(pair.image), read_labels(pair.labels)
     check_size(pair.labels, labels.shape, pair.image, image.shape)
     return image, relabel(labels, pair.labels)
 

@@ -1,5 +1,6 @@
 """Images and label maps on disk: PNG, JPEG and TIFF files, checked while they are read."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,8 @@ from cellular.base.errors import InputError
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
 MOST_OBJECTS = np.iinfo(np.uint16).max  # in a label map
+SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini")  # that no user has put there
+STACKS = {"Z": "planes in depth", "T": "time points"}  # by tifffile's letter of the axis
 
 _REMEDY = "fetch or export the file again"
 
@@ -21,42 +24,79 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def is_mask(path: Path) -> bool:
+    """Tell whether `path` is an image file that can be a mask or label map, which excludes JPEG.
+
+    JPEG changes pixels around every edge: a cell of 253 pixels came back as one of 377.
+    """
+    return is_image(path) and path.suffix.lower() in (".png", *TIFF)
+
+
 def image_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the image files right inside `folder` whose names match, sorted by name."""
     return sorted(path for path in Path(folder).glob(pattern) if is_image(path))
 
 
 def label_files(folder: Path) -> list[Path]:
-    """Return the image files of `folder` that can be label maps, which excludes JPEG."""
-    return [path for path in image_files(folder) if path.suffix.lower() in (".png", *TIFF)]
+    """Return the image files of `folder` that can be label maps."""
+    return [path for path in image_files(folder) if is_mask(path)]
 
 
-def read_image(path: Path) -> np.ndarray:
+def others(folder: Path, used: Callable[[Path], bool]) -> list[Path]:
+    """Return what lies right inside `folder`, is not `used`, and is no file of the system."""
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if not used(path) and not any(map(path.match, SYSTEM_FILES))
+    )
+
+
+def read_image(path: Path, *, numbers: bool = False) -> np.ndarray:
     """Read an image.
+
+    Parameters
+    ----------
+    numbers : read the numbers in a TIFF that has a colour table, as label maps of ImageJ have;
+        such files are refused otherwise, because the numbers are not the colours that one sees
 
     Returns
     -------
     (H, W) or (H, W, C) array
-        In the file's own dtype, colours in the order R, G, B. TIFFs of shape (C, H, W) with fewer
-        than 5 channels are transposed.
+        In the file's own dtype, colours in the order R, G, B. The channels of a TIFF may come first
+        or last in the file. Where it does not say what an axis is, up to 4 planes are channels.
 
     Raises
     ------
     InputError
-        If the file is missing, cut short, not an image, or a stack.
+        If the file is missing, cut short, not an image, a stack, or has pixels without a number.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such image file")
-    if path.suffix.lower() in TIFF:
-        return _read_tiff(path)
+    image = _read_tiff(path, numbers) if path.suffix.lower() in TIFF else _decode(path)
+    if not image.size:
+        raise InputError(f"{path}: an image without pixels; {_REMEDY}")
+    if np.issubdtype(image.dtype, np.inexact) and not (finite := np.isfinite(image)).all():
+        raise InputError(
+            f"{path}: {finite.size - np.count_nonzero(finite):,} of {finite.size:,} values are NaN "
+            "or infinite, expected finite numbers; replace them in the file, such as by 0"
+        )
+    return image
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Read a PNG or JPEG."""
     data = path.read_bytes()
     if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-1024:]:
         # OpenCV would fill the missing part with grey and raise no error.
         raise InputError(f"{path}: cut short, its end marker is missing; {_REMEDY}")
-    image = None
-    if data:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:
+        raise InputError(
+            f"{path}: OpenCV cannot read it; it reads at most {1 << 30:,} pixels and a million a "
+            "side. Cut the image into smaller ones"
+        ) from None
     if image is None:
         raise InputError(
             f"{path}: no readable image, or cut short ({len(data):,} bytes); {_REMEDY}"
@@ -67,17 +107,53 @@ def read_image(path: Path) -> np.ndarray:
     return image
 
 
-def _read_tiff(path: Path) -> np.ndarray:
+def _read_tiff(path: Path, numbers: bool) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as tiff:
-            image = tiff.series[0].asarray()
+            series = tiff.series[0]
+            page = series.keyframe
+            # A JPEG that ends early is decoded without an error, and its end is grey.
+            ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
+            if max(ends, default=0) > path.stat().st_size:
+                raise ValueError("its pixels end after the file")
+            image = series.asarray()
     except Exception as error:  # each codec raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: no readable TIFF, or cut short ({reason}); {_REMEDY}") from None
-    if image.ndim > 2:
-        image = np.squeeze(image)
-    if image.ndim == 3 and image.shape[0] < 5 <= min(image.shape[1:]):
-        image = np.moveaxis(image, 0, -1)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not numbers:
+        raise InputError(
+            f"{path}: colours by numbers of a colour table, expected grey or RGB; save it as either"
+        )
+    if image.dtype == bool:
+        image = image.astype(np.uint8)
+    return _channels_last(path, image, series.axes, named=tiff.is_imagej or tiff.is_ome)
+
+
+def _channels_last(path: Path, image: np.ndarray, axes: str, named: bool) -> np.ndarray:
+    """Return an image as (H, W) or (H, W, C).
+
+    Parameters
+    ----------
+    axes : tifffile's letter for each axis: C and S are channels, Q and I not known
+    named : whether the file comes from a program that names its channels, so that an axis without
+        a name is none of channels
+    """
+    single = [
+        place for place, axis in enumerate(axes) if image.shape[place] == 1 and axis not in "YX"
+    ]
+    image = np.squeeze(image, tuple(single))
+    axes = "".join(axis for place, axis in enumerate(axes) if place not in single)
+    for axis, count in zip(axes, image.shape, strict=True):
+        if axis not in ("YXCS" if named else "YXCSQI"):
+            raise InputError(
+                f"{path}: a stack of {count} {STACKS.get(axis, 'images')} (axis {axis}), expected "
+                "one image with its channels; save each of them, or a projection, as a file"
+            )
+    if image.ndim == 3:
+        channels = [place for place, axis in enumerate(axes) if axis in "CS"]
+        if not channels and image.shape[0] < 5 <= min(image.shape[1:]):
+            channels = [0]
+        image = np.moveaxis(image, channels, [-1] * len(channels))
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] > 4):
         raise InputError(
             f"{path}: shape {image.shape}, expected one plane (H, W) or 2 to 4 channels; "
@@ -99,19 +175,27 @@ def read_labels(path: Path) -> np.ndarray:
     InputError
         If the file cannot be read, has several channels, or holds fractions or negative numbers.
     """
-    labels = read_image(path)
+    labels = read_image(path, numbers=True)
+    check_labels(path, labels)
+    return labels
+
+
+def check_labels(path: Path, labels: np.ndarray) -> None:
+    """Raise `InputError` unless `labels` are whole numbers from 0 on, (H, W)."""
     if labels.ndim != 2:
         raise InputError(
             f"{path}: shape {labels.shape}, expected a label map with one channel (H, W); "
             "masks with one object per file belong in <field>/<class>/"
         )
-    if labels.dtype == bool:
-        labels = labels.astype(np.uint8)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"{path}: dtype {labels.dtype}, expected a label map of whole numbers")
+        raise InputError(
+            f"{path}: dtype {labels.dtype}, expected a label map of whole numbers; "
+            "save it with 16 bits"
+        )
     if np.issubdtype(labels.dtype, np.signedinteger) and labels.min(initial=0) < 0:
-        raise InputError(f"{path}: holds {labels.min()}, expected labels from 0 on")
-    return labels
+        raise InputError(
+            f"{path}: holds {labels.min()}, expected labels from 0 on; give the background 0"
+        )
 
 
 def write_tiff(path: Path, image: np.ndarray) -> None:

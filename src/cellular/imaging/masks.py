@@ -9,7 +9,7 @@ from skimage.measure import label as connected_components
 from skimage.segmentation import relabel_sequential
 
 from cellular.base.errors import InputError
-from cellular.imaging.images import MOST_OBJECTS, image_files
+from cellular.imaging.images import MOST_OBJECTS, label_files
 
 SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's limit, because smaller ones magnify images too far
 
@@ -23,13 +23,15 @@ def object_mask(image: np.ndarray) -> np.ndarray:
         return image > 0
     if image.shape[2] in (2, 4):
         image = np.ascontiguousarray(image[..., :-1])
+    if image.dtype not in (np.uint8, np.uint16):
+        return (image > 0).any(axis=2)
     black = (0,) * image.shape[2]
     return cv2.inRange(image, black, black) == 0  # ten times as fast as comparing each channel
 
 
 def mask_files(folder: Path) -> list[Path]:
     """Return the mask files of a class folder in natural order: cell_2 before cell_10."""
-    return natsorted(image_files(folder), key=lambda path: path.name)
+    return natsorted(label_files(folder), key=lambda path: path.name)
 
 
 def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> None:
@@ -70,13 +72,26 @@ def median_diameter(labels: np.ndarray) -> float:
     return max(float(np.median(areas**0.5) / (np.pi**0.5 / 2)), SMALLEST_DIAMETER)
 
 
-def check_separated(path: Path, labels: np.ndarray) -> None:
-    """Raise `InputError` if a label map is a binary mask: several objects with one number."""
-    values = np.unique(labels)
-    values = values[values > 0]
-    if len(values) == 1 and connected_components(labels > 0, return_num=True)[1] > 1:
+def check_cells(path: Path, labels: np.ndarray) -> None:
+    """Raise `InputError` unless a label map, (H, W), has cells, and a number for each.
+
+    Where most numbers consist of several separate pieces, they do not stand for cells. A few such
+    numbers are let pass: parts of one cell may lie apart.
+    """
+    pieces, count = connected_components(labels, return_num=True)
+    owners = np.zeros(count + 1, labels.dtype)
+    owners[pieces] = labels
+    values, parts = np.unique(owners[1:], return_counts=True)
+    if not values.size:
+        raise InputError(f"{path}: no object in it; remove the field, or annotate it")
+    torn = np.count_nonzero(parts > 1)
+    if 2 * torn > values.size:
+        found = (
+            f"a binary mask of cells and background (only the value {values[0]})"
+            if values.size == 1
+            else f"a mask of classes ({torn} of its {values.size} numbers are on separate pieces)"
+        )
         raise InputError(
-            f"{path}: a binary mask of cells and background (only the value {values[0]}), expected "
-            "a number for each cell; cells that touch cannot be told apart in it. First give each "
-            "cell its number, in Cellpose's GUI or in Fiji"
+            f"{path}: {found}, expected a number for each cell; cells that touch cannot be told "
+            "apart in it. First give each cell its number, in Cellpose's GUI or in Fiji"
         )

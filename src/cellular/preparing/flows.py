@@ -6,6 +6,7 @@ call it again in every run.
 
 # First, before anything else of Cellpose is imported.
 from cellular.base.compiled import dynamics  # isort: skip
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from cellpose.transforms import resize_image
+from scipy.ndimage import find_objects
 
 from cellular.base.errors import Faults, InputError
-from cellular.base.files import check_apart, check_new, digest, whole
+from cellular.base.files import digest
 from cellular.base.params import NETWORK_DIAMETER
-from cellular.imaging.fields import ALL, TRAINING_SPLITS, Pair, load_pairs, read_pair
+from cellular.imaging.fields import Pair, load_pairs, read_pair
 from cellular.imaging.masks import median_diameter
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import (
@@ -31,7 +33,10 @@ from cellular.imaging.trainingset import (
 )
 
 MOST_ENLARGED = 8  # times; beyond, fields fill the disk and show nothing that was not there
+STEP = 6e-8  # seconds a pixel and a step of diffusion, in cells of 256 to 1,024 pixels on one core
 CPU = torch.device("cpu")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,54 +79,6 @@ def flows_of(labels: np.ndarray, device: torch.device = CPU) -> np.ndarray:
     return dynamics.labels_to_flows([labels.copy()], device=device)[0][1:]
 
 
-def write_flows(
-    prepared: Path,
-    output: Path,
-    class_name: str = ALL,
-    *,
-    cell_diameter: float | None = None,
-    gamma: float = 1.0,
-    flow_format: FlowFormat = "int8",
-    device: torch.device = CPU,
-    force: bool = False,
-) -> int:
-    """Write the training sets `<output>/train` and `<output>/valid` of one class.
-
-    Parameters
-    ----------
-    prepared : folder that `process_masks` wrote
-    class_name : the class, a folder in it
-    cell_diameter : resize all fields by one factor, so that the cells of the training fields have
-        this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
-        pixels); None keeps their size
-    gamma : exponent of the tone correction (`cellular.imaging.tones`); 1 changes nothing
-    flow_format : int8, or float32: four times the size, exactly Cellpose's flows
-
-    Returns
-    -------
-    int
-        The number of fields.
-
-    Raises
-    ------
-    InputError
-        If the class has no training or no validation fields, or files cannot be read.
-    """
-    prepared, output = Path(prepared), Path(output)
-    check_apart([output], [prepared])
-    check_new(output, force)
-    folders = {split: prepared / class_name / split for split in TRAINING_SPLITS}
-    with whole(output) as staging:
-        return write_sets(
-            folders,
-            staging,
-            cell_diameter=cell_diameter,
-            gamma=gamma,
-            flow_format=flow_format,
-            device=device,
-        )
-
-
 def write_sets(
     folders: dict[str, Path],
     output: Path,
@@ -131,10 +88,20 @@ def write_sets(
     flow_format: FlowFormat = "int8",
     device: torch.device = CPU,
 ) -> int:
-    """Write a training set `<output>/<name>` for each prepared folder, and return their fields.
+    """Write a training set `<output>/<name>` for each prepared folder.
 
-    The parameters are those of `write_flows`. All fields are resized by the factor that the folder
-    `train` needs.
+    Parameters
+    ----------
+    folders : prepared folders by name, `train` among them
+    cell_diameter : resize all fields by one factor, so that the cells of the folder `train` have
+        this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
+        pixels); None keeps their size
+    gamma : exponent of the tone correction (`cellular.imaging.tones`); 1 changes nothing
+
+    Returns
+    -------
+    int
+        The number of fields.
 
     Raises
     ------
@@ -193,6 +160,7 @@ def _write(
     limits = percentiles(field.image)
     if factor != 1.0:
         field = shrunk(field, factor)
+    _warn_of_large_cells(pair.field, field.labels)
     arrays = {
         "image": np.ascontiguousarray(field.image),
         "flows": encode(flows_of(field.labels, device), flow_format),
@@ -210,3 +178,20 @@ def _write(
         sha256={kind: digest(path) for kind, path in paths.items()},
         source=source_hashes(pair),
     )
+
+
+def _warn_of_large_cells(name: str, labels: np.ndarray) -> None:
+    """Warn if the largest cell of a label map takes Cellpose more than a minute.
+
+    Cellpose lets heat spread from the centre of a cell, for twice as many steps as the cell's box
+    is high and wide together.
+    """
+    sizes = [[side.stop - side.start for side in box] for box in find_objects(labels) if box]
+    height, width = max(sizes, key=lambda size: sum(size) * size[0] * size[1], default=(0, 0))
+    minutes = 2 * (height + width) * height * width * STEP / 60
+    if minutes > 1:
+        log.warning(
+            "%s: the flows of a cell of %d x %d pixels may take %d minutes; the time grows with "
+            "the cube of its diameter, so make the fields smaller with --cell_diameter",
+            *(name, width, height, round(minutes)),
+        )

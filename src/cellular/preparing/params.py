@@ -19,9 +19,9 @@ class PrepareParams(Section):
     """fields with this text in their name are test fields"""
     formats: list[Literal["png", "tif"]] = Field(["png"], min_length=1)
     """file formats of the label maps; several may be given"""
-    exclude: list[Text] = Field(["Unidentified"], min_length=1)
-    """classes that 'all' leaves out, in upper or lower case; each still has its own folder. To
-    leave out none, name a class that does not exist"""
+    exclude: list[Text] = Field(["Unidentified"])
+    """classes that 'all' leaves out, in upper or lower case; each still has its own folder. An
+    empty list in params.yaml leaves out none, and so does a name that no class has"""
     # Cells of fewer pixels have no shape; of more, a crop of 1024 px does not show a whole one.
     cell_diameter: NoneOr[Annotated[Float, Field(ge=5, le=500)]] = Field(
         None, description=CELL_DIAMETER_HELP

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from natsort import natsorted
+import torch
 
 from cellular.base.errors import Faults, InputError
-from cellular.base.files import check_apart, check_new, whole, write_json
+from cellular.base.files import check_apart, check_new, together, write_json
 from cellular.imaging.fields import (
     ALL,
     CLASSES,
@@ -19,13 +19,18 @@ from cellular.imaging.fields import (
     MASKS,
     SPLITS,
     TRAINING_SPLITS,
+    FieldMasks,
     find_images,
+    find_masks,
     image_of,
+    is_field,
+    read_field,
     split_data,
+    unused,
     write_classes,
 )
-from cellular.imaging.images import image_files, label_files, read_image, read_labels, write_labels
-from cellular.imaging.masks import check_separated, check_size, relabel
+from cellular.imaging.images import read_labels, write_labels
+from cellular.imaging.masks import check_cells, check_size, relabel
 from cellular.preparing.objects import CellObject, combine_masks, load_mask_images
 from cellular.preparing.params import PrepareParams
 
@@ -39,16 +44,9 @@ __all__ = [
     "split_data",
 ]
 
+SMALLEST_SIDE = 10  # pixels of a field; two of the smallest cells that Cellpose trains on
+
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class FieldMasks:
-    """Where the masks of one field are: a label map, or class folders with one object per file."""
-
-    name: str
-    label_map: Path | None = None
-    classes: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,6 +70,7 @@ class FieldReport:
     empty: list[str] = field(default_factory=list)  # mask files that show no object
     hidden: list[str] = field(default_factory=list)  # mask files of objects below later ones
     overlap_pixels: int = 0  # that objects lost to later ones
+    blank_channels: list[int] = field(default_factory=list)  # of one value in the whole image
 
 
 def create_directory(path: Path) -> Path:
@@ -79,54 +78,6 @@ def create_directory(path: Path) -> Path:
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def find_masks(folder: Path) -> list[FieldMasks]:
-    """Return the fields that have masks in `folder`, sorted by name.
-
-    There are two layouts, which may be mixed: `<field>/<class>/<any name>.png` with one object per
-    file, and `<field>.tif` or `.png` with one label map per field.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing or has neither layout, or if a field is there twice or has no mask
-        file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of masks")
-    found: dict[str, list[FieldMasks]] = defaultdict(list)
-    faults = Faults()
-    for path in label_files(folder):
-        found[path.stem].append(FieldMasks(path.stem, label_map=path))
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
-            continue
-        classes = {
-            entry.name: entry
-            for entry in natsorted(path.iterdir(), key=lambda entry: entry.name)
-            if entry.is_dir() and not entry.name.startswith(".")
-        }
-        if ALL in classes:
-            faults.append(
-                f"{path / ALL}: the name {ALL!r} is taken, it stands for the union of the classes; "
-                "rename the class"
-            )
-        if not any(map(image_files, classes.values())):
-            faults.append(f"{path}: no object in it, expected <class>/<name>.png")
-        found[path.name].append(FieldMasks(path.name, classes=classes))
-    faults += [
-        f"{folder / name}: masks of one field in two places; remove one"
-        for name in found
-        if found[name][1:]
-    ]
-    faults.raise_all(folder)
-    if not found:
-        raise InputError(
-            f"{folder}: no masks in it, expected <field>/<class>/<name>.png or <field>.tif"
-        )
-    return [found[name][0] for name in sorted(found)]
 
 
 def copy_corresponding_files(images_dir: Path, output_dir: Path, field_name: str) -> Path:
@@ -148,8 +99,12 @@ def process_masks(
     params: PrepareParams,
     *,
     class_name: str = ALL,
+    channels: Sequence[int] = (0, 0),
     report_path: Path | None = None,
+    flows_dir: Path | None = None,
+    device: torch.device | None = None,
     skip_unannotated: bool = False,
+    skip_unused: bool = False,
     force: bool = False,
 ) -> dict:
     """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
@@ -158,13 +113,17 @@ def process_masks(
     field has cells of excluded classes, `<field>_excluded.<format>` is the label map of those.
 
     The class `all` is the union of all classes except those of `params.exclude`. Objects are
-    numbered 1 to n in natural order of class and file; where they overlap, the later one wins. The
-    output folder appears once every field is in it, so that no fault leaves half a data set.
+    numbered 1 to n in natural order of class and file; where they overlap, the later one wins. All
+    outputs appear together, once they are complete, so that no fault leaves half a data set.
 
     Parameters
     ----------
     class_name : the class to train on, which must have cells in training and validation fields
+    channels : the channels to train on, in Cellpose's numbers; every image must have them
+    flows_dir : folder for the training sets `train` and `valid` of the class (default: none)
+    device : on which the flows are computed (default: the CPU)
     skip_unannotated : leave out images without masks, which are a fault otherwise
+    skip_unused : leave out files that have no place in the layout, which are a fault otherwise
 
     Returns
     -------
@@ -177,19 +136,27 @@ def process_masks(
     InputError
         One error that lists every fault of the data by file name.
     """
-    input_path, output_dir = Path(input_path), Path(output_dir)
-    images_dir = Path(corresponding_files_dir)
-    check_apart([output_dir], [input_path, images_dir])
-    check_new(output_dir, force)
-    if report_path is not None:
-        check_new(Path(report_path), force)
-    fields = find_masks(input_path)
+    images_dir = corresponding_files_dir
+    outputs = [Path(path) for path in (output_dir, report_path, flows_dir) if path is not None]
+    check_apart(outputs, [input_path, images_dir])
+    for output in outputs:
+        check_new(output, force)
+    fields, left = find_masks(input_path)
     if not images_dir.is_dir():
         raise InputError(f"{images_dir}: no such folder of images")
     faults = Faults()
     unannotated = find_images(images_dir)
     for item in fields:
         unannotated.pop(item.name, None)
+    left += unused(images_dir, is_field, "<field>.<png|jpg|tif>")
+    if skip_unused:
+        for sentence in left:
+            log.warning("%s", sentence)
+    else:
+        faults += [
+            f"{sentence}; move it elsewhere, or leave out such files with --skip_unused"
+            for sentence in left
+        ]
     if skip_unannotated:
         log.info("%d images without masks are left out", len(unannotated))
     else:
@@ -210,11 +177,14 @@ def process_masks(
             )
     split_of = {name: split for split, names in splits.items() for name in names}
 
-    with whole(output_dir) as staging:
+    with together(*outputs) as stagings:
+        staged: dict[Path | None, Path] = dict(zip(outputs, stagings, strict=True))
+        staging = staged[output_dir]
         staging.mkdir()
 
         def work(item: FieldMasks) -> FieldReport:
-            return _process_field(item, images_dir, staging, split_of[item.name], params)
+            split = split_of[item.name]
+            return _process_field(item, images_dir, staging, split, params, channels)
 
         reports = faults.map(work, fields, "prepare")
         faults.raise_all(input_path)
@@ -231,21 +201,41 @@ def process_masks(
                     f"{input_path}: no cell of the class {class_name!r} in the {split} split; "
                     f"the classes are {', '.join(report['splits'])} (class_name in params.yaml)"
                 )
-        if report_path is None:
-            write_json(staging / "prepare.json", report)
-    if report_path is not None:
-        write_json(report_path, report)
+        write_json(staged[report_path] if report_path else staging / "prepare.json", report)
+        if flows_dir is not None:
+            from cellular.preparing.flows import CPU, write_sets  # takes seconds to import
+
+            write_sets(
+                {split: staging / class_name / split for split in TRAINING_SPLITS},
+                staged[flows_dir],
+                cell_diameter=params.cell_diameter,
+                gamma=params.gamma,
+                flow_format=params.flow_format,
+                device=device or CPU,
+            )
     return report
 
 
 def _process_field(
-    item: FieldMasks, images_dir: Path, output: Path, split: str, params: PrepareParams
+    item: FieldMasks,
+    images_dir: Path,
+    output: Path,
+    split: str,
+    params: PrepareParams,
+    channels: Sequence[int],
 ) -> FieldReport:
     report = FieldReport(item.name, split)
     faults = Faults()
     with faults.collect():
         image = image_of(images_dir, item.name)
-        shape = read_image(image).shape
+        pixels = read_field(image)
+        shape = pixels.shape
+        if min(shape[:2]) < SMALLEST_SIDE:
+            raise InputError(
+                f"{image}: {shape[1]} x {shape[0]} pixels, expected at least {SMALLEST_SIDE} a "
+                "side, which is two of the smallest cells; leave the field out"
+            )
+        report.blank_channels = _blank_channels(image, pixels, channels)
     with faults.collect():
         found = (
             _from_label_map(item.label_map)
@@ -273,17 +263,36 @@ def _process_field(
     return report
 
 
+def _blank_channels(path: Path, image: np.ndarray, channels: Sequence[int]) -> list[int]:
+    """Return which channels to train on have one value in all pixels of an image, (H, W[, C]).
+
+    Raises
+    ------
+    InputError
+        If the image lacks one of the channels.
+    """
+    count = image.shape[2] if image.ndim == 3 else 0
+    first, second = channels
+    wanted = [first, second] if first and second else [first]  # grey has no second, 0 is none
+    lacking = [number for number in wanted if number > count]
+    if lacking:
+        what = f"an image of {count} channels" if count else "a grey image"
+        raise InputError(
+            f"{path}: {what}, without the channel {lacking[0]} that is to be trained on; choose "
+            f"--channels among 0 (grey) to {count} (in params.yaml train.channels)"
+        )
+    parts = {number: image[..., number - 1] if number else image for number in wanted}
+    return [number for number, part in parts.items() if (part == part[0, 0]).all()]
+
+
 def _is_excluded(class_name: str, exclude: Sequence[str]) -> bool:
     return class_name.lower() in {name.lower() for name in exclude}
 
 
 def _from_label_map(path: Path) -> FieldLabels:
     labels = read_labels(path)
-    check_separated(path, labels)
-    labels = relabel(labels, path)
-    if not labels.any():
-        raise InputError(f"{path}: no object in it; remove the field, or annotate it")
-    return FieldLabels(path, {ALL: labels})
+    check_cells(path, labels)
+    return FieldLabels(path, {ALL: relabel(labels, path)})
 
 
 def _from_objects(field: FieldMasks, exclude: Sequence[str], report: FieldReport) -> FieldLabels:
@@ -328,6 +337,7 @@ def _summary(reports: Sequence[FieldReport]) -> dict:
     counts: dict[str, dict[str, Counter]] = defaultdict(
         lambda: {split: Counter(fields=0, cells=0) for split in SPLITS}
     )
+    _ = counts[ALL]  # it is listed even if all cells are of excluded classes
     for report in reports:
         for class_name, cells in report.cells.items():
             if cells:
@@ -341,6 +351,13 @@ def _summary(reports: Sequence[FieldReport]) -> dict:
         log.warning("object hidden by later ones: %s", name)
     for name in without:
         log.warning("%s: only excluded classes, not in %r", name, ALL)
+    blank = Counter(number for report in reports for number in report.blank_channels)
+    for number, fields in sorted(blank.items()):
+        log.warning(
+            "channel %d has one value only in %d of %d fields, so the network sees nothing in it; "
+            "choose other channels",
+            *(number, fields, len(reports)),
+        )
     return {
         "splits": {
             name: {split: dict(counts[name][split]) for split in SPLITS} for name in sorted(counts)
@@ -352,5 +369,12 @@ def _summary(reports: Sequence[FieldReport]) -> dict:
             "fields_without_cells": len(without),
             "overlap_pixels": sum(report.overlap_pixels for report in reports),
         },
-        "names": {"hidden": hidden, "empty": empty, "without_cells": without},
+        "names": {
+            "hidden": hidden,
+            "empty": empty,
+            "without_cells": without,
+            "blank_channels": [
+                f"{report.name}: {number}" for report in reports for number in report.blank_channels
+            ],
+        },
     }
