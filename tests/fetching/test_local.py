@@ -17,6 +17,8 @@ from cellular.fetching.local import recognise
 from cellular.fetching.params import DataParams
 from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_labels
+from cellular.preparing.params import PrepareParams
+from cellular.preparing.preparation import process_masks
 
 LABELS = (disc(20, 20) * 1 + disc(60, 60) * 2).astype(np.uint16)
 

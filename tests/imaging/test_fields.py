@@ -1,5 +1,7 @@
 """Every field has one image, one label map and one split."""
 
+import os
+
 import numpy as np
 import pytest
 from helpers.annotations import write_png
@@ -8,6 +10,7 @@ from cellular.base.errors import InputError
 from cellular.imaging.fields import (
     check_pairs,
     find_images,
+    find_masks,
     load_pairs,
     origin,
     read_classes,
@@ -109,3 +112,41 @@ def test_files_beside_an_image_are_not_taken_for_images(tmp_path):
     assert (pair.image.name, pair.excluded.name) == ("a.png", "a_excluded.png")
     # annotated cells are not excluded, even where the other map has cells
     assert not read_excluded(pair, LABELS)[LABELS > 0].any()
+
+
+@pytest.mark.parametrize("ending", ["masks", "excluded"])
+def test_two_label_maps_of_one_field_must_be_alike(tmp_path, ending):
+    for name in ("a.png", "a_masks.png", f"a_{ending}.png", f"a_{ending}.tif"):
+        write_labels(tmp_path / name, LABELS)
+    assert load_pairs(tmp_path)[0].labels.name == "a_masks.png"
+    write_labels(tmp_path / f"a_{ending}.tif", LABELS * 2)
+    with pytest.raises(InputError, match=rf"a_{ending}\.png and a_{ending}\.tif: two label maps"):
+        load_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["f_masks/fed/1.png"], "field 'f_masks': files ending in _masks and _excluded"),
+        (["f_excluded.png"], "field 'f_excluded': files ending in"),
+        (["f.png", "F.png"], "field 'F' and 'f': names that differ in upper and lower case only"),
+        (["f/fed/1.png", "g/Fed/1.png"], "class 'Fed' and 'fed': names that differ"),
+        ([b"f/\xff/1.png"], r"class '\\udcff': a name that is not UTF-8 text; rename it"),
+        (["f" * 240 + ".png"], "a name of 240 bytes, at most 230"),
+    ],
+)
+def test_names_that_cannot_be_used_are_refused(tmp_path, paths, message):
+    for path in map(os.fsdecode, paths):
+        write_png(tmp_path / "x.png", LABELS)
+        (tmp_path / "masks" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / "masks" / path)
+    with pytest.raises(InputError, match=message):
+        find_masks(tmp_path / "masks")
+
+
+def test_names_of_200_characters_spaces_and_umlauts_are_used(tmp_path):
+    for path in ("x" * 200 + "/" + "y" * 200 + "/1.png", "ein Fühler/große Zellen/1.png"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        write_labels(tmp_path / path, LABELS)
+    fields, left = find_masks(tmp_path)
+    assert [len(field.name) for field in fields] == [10, 200] and not left

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cellular.base.errors import InputError
-from cellular.imaging.masks import mask_files, object_mask, relabel
+from cellular.imaging.masks import check_cells, mask_files, object_mask, relabel
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,18 @@ def test_opacity_alone_is_no_object():
     assert not object_mask(image).any()
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint32, np.uint64, np.float32])
+def test_masks_of_any_number_format_and_background_below_zero(dtype):
+    image = np.zeros((2, 2, 3), dtype)
+    image[0, 1, 2] = 1
+    if np.dtype(dtype).kind == "i":
+        image[1] = -1
+    assert object_mask(image).tolist() == [[False, True], [False, False]]
+
+
 def test_mask_files_are_in_natural_order(tmp_path):
-    for name in ("cell_10.png", "cell_9.png", "cell_1.png", ".hidden.png", "notes.txt"):
+    names = ("cell_10.png", "cell_9.png", "cell_1.png", ".hidden.png", "notes.txt", "cell.jpg")
+    for name in names:
         (tmp_path / name).touch()
     assert [path.name for path in mask_files(tmp_path)] == [
         "cell_1.png",
@@ -48,3 +58,28 @@ def test_more_objects_than_16_bits_hold_are_an_error():
     labels = np.arange(65_537, dtype=np.uint32).reshape(1, -1)
     with pytest.raises(InputError, match=r"x\.tif: 65,536 objects, at most 65,535"):
         relabel(labels, "x.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_numbers_above_32_bits_stay_apart(dtype):
+    labels = np.array([[0, 1, 2**32, 2**32 + 1, 2**40]], dtype)
+    assert relabel(labels).tolist() == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([0, 0, 0], "no object in it"),
+        ([7, 0, 7], r"a binary mask of cells and background \(only the value 7\)"),
+        ([1, 0, 1, 2, 0, 2], r"a mask of classes \(2 of its 2 numbers are on separate pieces\)"),
+        ([1, 0, 1, 2, 0, 2, 0, 3], r"a mask of classes \(2 of its 3 numbers"),
+    ],
+)
+def test_label_maps_whose_numbers_are_not_cells_are_refused(row, message):
+    with pytest.raises(InputError, match=rf"x\.tif: {message}"):
+        check_cells("x.tif", np.array([row], np.uint8))
+
+
+@pytest.mark.parametrize("row", [[7], [1, 0, 1, 2], [300, 0, 9, 0, 2]])
+def test_some_cells_may_be_of_several_pieces(row):
+    check_cells("x.tif", np.array([row], np.uint16))

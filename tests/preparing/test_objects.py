@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from helpers.annotations import coloured, disc, on_frame, write_png
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,8 +71,18 @@ def test_masks_of_every_kind(tmp_path, kind, strategy):
 
 
 def test_masks_that_are_no_png(tmp_path):
-    path = write_png(tmp_path / "x.jpg", coloured(disc(30, 40), (255, 255, 255)))
+    tifffile.imwrite(tmp_path / "x.tif", coloured(disc(30, 40)))
+    path = tmp_path / "x.tif"
     assert np.array_equal(on_frame(read_object(path)), object_mask(read_image(path)))
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_an_object_in_opacity_alone_is_refused(tmp_path, colour):
+    image = np.full((96, 96, 4), colour, np.uint8)
+    image[..., 3] = disc(30, 40) * 255
+    assert cv2.imwrite(str(tmp_path / "x.png"), image)
+    with pytest.raises(InputError, match=r"x\.png: the object is drawn in opacity"):
+        read_object(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.99])

@@ -9,6 +9,7 @@ which is how the specification defines the row above the first one (PNG, second 
 section 9.2).
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -114,18 +115,30 @@ def read_object(path: Path) -> CellObject:
     Raises
     ------
     InputError
-        If the file cannot be read or is cut short.
+        If the file cannot be read or is cut short, or if the object is drawn in opacity alone.
     """
     found = None
     if path.suffix.lower() == ".png":
         # Whatever is wrong with the file: reading it whole gives the error that says so.
-        with suppress(imagecodecs.DeflateError, struct.error, ValueError, cv2.error):
+        damaged = (imagecodecs.DeflateError, struct.error, ValueError, cv2.error)
+        with suppress(*damaged, MemoryError, OverflowError):
             found = _from_png(path.read_bytes())
     if found is None:
         mask = object_mask(read_image(path))
         height, width = mask.shape
         found = (height, width), 0, mask
-    return cut_out(path, *found)
+    item = cut_out(path, *found)
+    if item.area in (0, math.prod(item.frame)) and _has_shape_in_opacity(read_image(path)):
+        raise InputError(
+            f"{path}: the object is drawn in opacity (alpha) alone, expected it in colour on "
+            "black; save the mask without transparent parts"
+        )
+    return item
+
+
+def _has_shape_in_opacity(image: np.ndarray) -> bool:
+    """Tell whether the last of two or four channels has several values."""
+    return image.ndim == 3 and image.shape[2] in (2, 4) and len(np.unique(image[..., -1])) > 1
 
 
 def cut_out(path: Path, frame: tuple[int, int], top: int, band: np.ndarray) -> CellObject:
