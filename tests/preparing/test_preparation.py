@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -278,6 +279,54 @@ def spoil_reserved_class(a):
     return "the name 'all' is taken"
 
 
+def spoil_classes(a):
+    shutil.rmtree(a.masks / TEST)
+    labels = disc(20, 20) * 1 + disc(60, 60) * 1 + disc(20, 60) * 2 + disc(60, 20) * 2
+    tifffile.imwrite(a.masks / f"{TEST}.tif", labels.astype(np.uint8))
+    return f"{TEST}.tif: a mask of classes (2 of its 2 numbers"
+
+
+def spoil_nan(a):
+    (a.images / f"{TEST}.png").unlink()
+    image = np.ones((96, 96), np.float32)
+    image[0, 0] = np.nan
+    tifffile.imwrite(a.images / f"{TEST}.tif", image)
+    return f"{TEST}.tif: 1 of 9,216 values are NaN or infinite"
+
+
+def spoil_stack(a):
+    (a.images / f"{TEST}.png").unlink()
+    tifffile.imwrite(
+        a.images / f"{TEST}.tif",
+        np.ones((3, 96, 96), np.uint8),
+        imagej=True,
+        metadata={"axes": "TYX"},
+    )
+    return f"{TEST}.tif: a stack of 3 time points (axis T)"
+
+
+def spoil_narrow(a):
+    shutil.rmtree(a.masks / TEST)
+    write_png(a.images / f"{TEST}.png", np.zeros((3, 40_000), np.uint8))
+    tifffile.imwrite(a.masks / f"{TEST}.tif", np.ones((3, 40_000), np.uint8))
+    return f"{TEST}.png: 40000 x 3 pixels, expected at least 10 a side"
+
+
+def spoil_opacity(a):
+    image = np.dstack([coloured(disc(20, 20) & False), disc(20, 20) * np.uint8(255)])
+    assert cv2.imwrite(str(a.masks / TEST / "fed" / "cell_3.png"), image)
+    return "cell_3.png: the object is drawn in opacity"
+
+
+def spoil_excluded(a):
+    for field in (TRAIN, VALID, TEST):
+        for name in ("fed", "unfed"):
+            shutil.rmtree(a.masks / field / name)
+    return (
+        "split train stays empty: all cells of its fields are of the excluded classes Unidentified"
+    )
+
+
 SPOILS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
 
 
@@ -332,16 +381,39 @@ def test_an_image_is_copied_under_its_own_name_only(annotations, tmp_path):
     assert copied.name == "f_s1.png" and len(list((tmp_path / "x").iterdir())) == 1
 
 
-@pytest.mark.parametrize("output", [".", "..", "masks"])
-def test_an_output_that_holds_its_input_is_refused_even_with_force(
-    annotations, prepare, monkeypatch, output
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        *(("-o", "."), ("-o", ".."), ("-o", "masks"), ("-o", "masks/out"), ("-o", "images/a/b")),
+        *(("--flows_dir", "out"), ("--flows_dir", "out/flows"), ("--flows_dir", "masks/flows")),
+        *(("--report", "out"), ("--report", "masks/report.json"), ("--report", "out/mine.json")),
+    ],
+    ids="-".join,
+)
+def test_an_output_that_is_holds_or_lies_in_an_input_or_another_output_is_refused(
+    annotations, prepare, monkeypatch, outputs
 ):
     annotations.three_splits()
     monkeypatch.chdir(annotations.folder)
     before = sorted(annotations.folder.rglob("*"))
-    code, _, err = prepare("--force", "-o", output)
+    code, _, err = prepare("--force", *outputs)
     assert code == 2 and "would be lost" in err
     assert sorted(annotations.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("diameter", "size"), [("1e6", "6061541 x 6061541"), ("1e-3", "0 x 0"), ("1", "6 x 6")]
+)
+def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepare, diameter, size):
+    annotations.three_splits()
+    flows, report = annotations.folder / "flows", annotations.folder / "report.json"
+    arguments = ("--flows_dir", flows, "--report", report)
+    before = sorted(annotations.folder.rglob("*"))
+    code, _, err = prepare(*arguments, "--cell_diameter", diameter)
+    assert code == 2 and f"cell_diameter resizes it to {size} pixels" in err
+    assert sorted(annotations.folder.rglob("*")) == before
+    assert prepare(*arguments)[0] == 0
+    assert flows.is_dir() and report.is_file()
 
 
 def test_a_report_that_exists_is_not_overwritten(annotations, prepare):
@@ -350,3 +422,85 @@ def test_a_report_that_exists_is_not_overwritten(annotations, prepare):
     report.write_text("mine")
     assert prepare("--report", report)[0] == 2
     assert report.read_text() == "mine" and not annotations.out.exists()
+
+
+def unusable_files(a):
+    """Put what no layout has a place for into the folders, and return the paths."""
+    field, fed = a.masks / TEST, a.masks / TEST / "fed"
+    shutil.copytree(field / "unfed", fed / "deeper")
+    (fed / "folder.png").mkdir()
+    (fed / "gone.png").symlink_to("nowhere")
+    (fed / "circle.png").symlink_to("circle.png")
+    mask = coloured(disc(20, 20))
+    files = [fed / "cell.bmp", fed / ".cell.png", fed / "cell.jpg", field / "beside.png"]
+    files += [a.masks / "b_ST_D01_s1.bmp", a.images / "b_ST_D01_s1.bmp", a.images / ".x.png"]
+    for path in files:
+        assert cv2.imwrite(str(path), mask)
+    shutil.copyfile(fed / "cell_1.png", fed / "cell_without_suffix")
+    return [
+        *(fed / name for name in ("deeper", "folder.png", "gone.png", "circle.png")),
+        *files,
+        fed / "cell_without_suffix",
+    ]
+
+
+def test_whatever_is_not_used_is_named_and_left_out_only_if_asked(annotations, prepare):
+    annotations.three_splits()
+    (annotations.masks / TEST / "fed" / ".DS_Store").touch()  # by the system, not by the user
+    paths = unusable_files(annotations)
+    code, _, err = prepare()
+    assert code == 2 and f"{len(paths)} faults" in err
+    assert all(f"{path}: not used, expected" in err for path in paths)
+    assert not annotations.out.exists()
+    code, out, err = prepare("--skip_unused")
+    assert code == 0 and "test 1 fields, 11 cells" in out
+    assert all(f"{path}: not used" in err for path in paths)
+
+
+def test_a_class_folder_may_be_a_link(annotations, prepare):
+    annotations.three_splits()
+    fed = annotations.masks / TEST / "fed"
+    fed.rename(annotations.folder / "elsewhere")
+    fed.symlink_to(annotations.folder / "elsewhere")
+    assert "test 1 fields, 11 cells" in prepare()[1]
+
+
+def test_classes_may_all_be_kept(annotations, prepare):
+    annotations.three_splits()
+    params = annotations.folder / "params.yaml"
+    params.write_text("prepare: {exclude: []}")
+    code, out, err = prepare("--params", params)
+    assert code == 0 and "train 1 fields, 13 cells" in out, err
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ((3, 1), f"{TEST}.tif: an image of 2 channels, without the channel 3 that is to be"),
+        ((2, 3), f"{VALID}.tif: a grey image, without the channel 2 that is to be trained on"),
+    ],
+)
+def test_channels_that_an_image_lacks_are_told_before_any_training(
+    annotations, prepare, channels, message
+):
+    annotations.three_splits()
+    for field, shape in ((VALID, (96, 96)), (TEST, (96, 96, 2))):
+        (annotations.images / f"{field}.png").unlink()
+        image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+        tifffile.imwrite(annotations.images / f"{field}.tif", image)
+    code, _, err = prepare("--channels", *channels)
+    assert code == 2 and message in err
+    assert "choose --channels among 0 (grey) to" in err
+    assert prepare("--channels", 0, 3)[0] == 0  # of grey there is no second channel
+
+
+def test_a_channel_of_one_value_is_told_and_reported(annotations, prepare):
+    annotations.three_splits()
+    for field in (TRAIN, VALID, TEST):
+        image = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
+        image[..., 1:] = 255
+        write_png(annotations.images / f"{field}.png", image)
+    code, _, err = prepare("--channels", 1, 3)
+    assert code == 0 and "channel 3 has one value only in 3 of 3 fields" in err
+    report = json.loads((annotations.out / "prepare.json").read_text())
+    assert report["names"]["blank_channels"] == [f"{field}: 3" for field in (TEST, TRAIN, VALID)]

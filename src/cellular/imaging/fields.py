@@ -31,6 +31,7 @@ ALL = "all"  # used like a class: the cells of all classes except the excluded o
 MASKS = "_masks"  # its label map, as Cellpose names it
 EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has any
 CLASSES = "_classes.csv"  # the class of each label, if classes are known
+SMALLEST_SIDE = 10  # pixels of a field; two of the smallest cells that Cellpose trains on
 LONGEST_NAME = 230  # bytes, of a field or a class; disks allow 255, with endings such as the above
 # Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
 NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_(?P<site>s\d+)")

@@ -19,7 +19,7 @@ from scipy.ndimage import find_objects
 from cellular.base.errors import Faults, InputError
 from cellular.base.files import digest
 from cellular.base.params import NETWORK_DIAMETER
-from cellular.imaging.fields import Pair, load_pairs, read_pair
+from cellular.imaging.fields import SMALLEST_SIDE, Pair, load_pairs, read_pair
 from cellular.imaging.masks import median_diameter
 from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import (
@@ -32,7 +32,7 @@ from cellular.imaging.trainingset import (
     write_index,
 )
 
-MOST_ENLARGED = 8  # times; beyond, fields fill the disk and show nothing that was not there
+MOST_PIXELS = 1 << 28  # of a resized field, which then takes 3 GB with three channels
 STEP = 6e-8  # seconds a pixel and a step of diffusion, in cells of 256 to 1,024 pixels on one core
 CPU = torch.device("cpu")
 
@@ -117,11 +117,6 @@ def write_sets(
         )
         faults.raise_all(folders["train"])
         factor = cell_diameter / float(np.mean(sizes))
-        if factor > MOST_ENLARGED:
-            raise InputError(
-                f"{folders['train']}: cells of {np.mean(sizes):.3g} px would be enlarged to "
-                f"cell_diameter {cell_diameter:g}, by more than {MOST_ENLARGED}; give a smaller one"
-            )
     fields = {}
     for name, group in pairs.items():
         (output / name).mkdir(parents=True)
@@ -159,6 +154,7 @@ def _write(
     field = annotated(*read_pair(pair), gamma)
     limits = percentiles(field.image)
     if factor != 1.0:
+        _check_size(pair.field, *(round(side * factor) for side in field.labels.shape))
         field = shrunk(field, factor)
     _warn_of_large_cells(pair.field, field.labels)
     arrays = {
@@ -178,6 +174,15 @@ def _write(
         sha256={kind: digest(path) for kind, path in paths.items()},
         source=source_hashes(pair),
     )
+
+
+def _check_size(name: str, height: int, width: int) -> None:
+    if min(height, width) < SMALLEST_SIDE or height * width > MOST_PIXELS:
+        raise InputError(
+            f"{name}: cell_diameter resizes it to {width} x {height} pixels, expected at least "
+            f"{SMALLEST_SIDE} a side and at most {MOST_PIXELS:,} in all; choose a cell_diameter "
+            "nearer to that of the cells"
+        )
 
 
 def _warn_of_large_cells(name: str, labels: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from cellular.imaging.fields import (
     CLASSES,
     EXCLUDED,
     MASKS,
+    SMALLEST_SIDE,
     SPLITS,
     TRAINING_SPLITS,
     FieldMasks,
@@ -43,8 +44,6 @@ __all__ = [
     "process_masks",
     "split_data",
 ]
-
-SMALLEST_SIDE = 10  # pixels of a field; two of the smallest cells that Cellpose trains on
 
 log = logging.getLogger(__name__)
 
