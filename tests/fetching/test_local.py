@@ -10,10 +10,12 @@ import pytest
 import tifffile
 from cellpose.io import masks_flows_to_seg
 from helpers.annotations import coloured, disc, write_png
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
 from cellular.fetching.datasets import fetch_dataset
-from cellular.fetching.local import recognise
+from cellular.fetching.local import read_seg, recognise
 from cellular.fetching.params import DataParams
 from cellular.fetching.sources import catalogue
 from cellular.imaging.images import read_labels
@@ -128,6 +130,60 @@ def evil_seg(folder):
     return r"x_seg\.npy: .*system, which is not run"
 
 
+def seg(folder, masks):
+    save(folder / "x.png", IMAGES["grey.png"])
+    np.save(folder / "x_seg.npy", {"masks": masks})
+    return folder / "x_seg.npy"
+
+
+def negative_seg(folder):
+    seg(folder, LABELS.astype(np.int32) - 1)
+    return r"x_seg\.npy: holds -1, expected labels from 0 on"
+
+
+def empty_seg(folder):
+    seg(folder, LABELS * 0)
+    return r"x_seg\.npy: no object in it"
+
+
+def objects_seg(folder):
+    seg(folder, LABELS.astype(object))
+    return r"x_seg\.npy: .*its masks are of the type O8"
+
+
+def huge_seg(folder):
+    path = seg(folder, LABELS)
+    content = path.read_bytes()
+    size, bigger = b"K\x60K\x60\x86", b"K\xffK\xff\x86"  # 96 x 96 and 255 x 255
+    assert content.count(size) == 1
+    path.write_bytes(content.replace(size, bigger))
+    return r"x_seg\.npy: .*it has 9,216 values for masks of shape \(255, 255\)"
+
+
+def jpeg_masks(folder):
+    as_labels(folder, "x", IMAGES["grey.png"], ".png")
+    save(folder / "masks" / "y.jpg", LABELS.astype(np.uint8))
+    return r"masks/y\.jpg: not used, expected <field>\.png or \.tif; move it elsewhere"
+
+
+def hidden_image(folder):
+    as_paper(folder, "x", IMAGES["grey.png"], ".png")
+    save(folder / "images" / ".y.png", IMAGES["grey.png"])
+    return r"images/\.y\.png: not used"
+
+
+def other_picture(folder):
+    as_cellpose(folder, "x", IMAGES["grey.png"], ".png")
+    save(folder / "y.bmp", IMAGES["grey.png"])
+    return r"y\.bmp: not used; move it elsewhere"
+
+
+def broken_link(folder):
+    as_paper(folder, "x", IMAGES["grey.png"], ".png")
+    (folder / "masks" / "x" / "fed" / "2.png").symlink_to("nowhere")
+    return r"fed/2\.png: not used"
+
+
 def cut_seg(folder):
     as_seg(folder, "x", IMAGES["grey.png"], ".png")
     path = folder / "x_seg.npy"
@@ -136,7 +192,12 @@ def cut_seg(folder):
 
 
 @pytest.mark.parametrize(
-    "spoil", [binary, alone, two_images, two_masks, nothing_known, two_layouts, evil_seg, cut_seg]
+    "spoil",
+    [
+        *(binary, alone, two_images, two_masks, nothing_known, two_layouts, jpeg_masks),
+        *(hidden_image, other_picture, broken_link, evil_seg, cut_seg, negative_seg, empty_seg),
+        *(objects_seg, huge_seg),
+    ],
 )
 def test_unusable_data_is_an_error(tmp_path, spoil, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -145,6 +206,54 @@ def test_unusable_data_is_an_error(tmp_path, spoil, monkeypatch):
     with pytest.raises(InputError, match=message):
         fetch_dataset("local", tmp_path / "raw", DataParams(path=str(folder)))
     assert not (tmp_path / "raw").exists() and not (tmp_path / "evil_was_run").exists()
+
+
+@pytest.mark.parametrize("layout", ["paper", "labels", "cellpose", "seg"])
+@pytest.mark.parametrize("write", [as_paper, as_labels, as_cellpose, as_seg])
+def test_a_layout_that_is_named_must_fit(tmp_path, write, layout):
+    folder = tmp_path / "mine"
+    write(folder, "x", IMAGES["grey.png"], ".png")
+    named = DataParams(path=str(folder), layout=layout)
+    if write.__name__ == f"as_{layout}" or (write, layout) == (as_labels, "paper"):
+        assert fetch_dataset("local", tmp_path / "raw", named)["images"] == 1
+    else:
+        with pytest.raises(InputError):
+            fetch_dataset("local", tmp_path / "raw", named)
+        assert not (tmp_path / "raw").exists()
+
+
+def test_a_class_folder_that_is_a_link_is_followed(tmp_path):
+    as_paper(tmp_path / "mine", "x", IMAGES["grey.png"], ".png")
+    fed = tmp_path / "mine" / "masks" / "x" / "fed"
+    fed.rename(tmp_path / "elsewhere")
+    fed.symlink_to(tmp_path / "elsewhere")
+    assert fetch_dataset("local", tmp_path / "raw", DataParams(path=str(tmp_path / "mine"))) == {
+        "images": 1,
+        "masks": 2,
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_numbers_of_cells_above_32_bits_do_not_wrap(tmp_path, dtype):
+    folder = tmp_path / "mine"
+    seg(folder, LABELS.astype(dtype) * 2**32)
+    fetch_dataset("local", tmp_path / "raw", DataParams(path=str(folder)))
+    assert np.array_equal(read_labels(tmp_path / "raw" / "masks" / "x.tif"), LABELS)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_changed_bytes_of_a_seg_file_are_an_error_or_labels(tmp_path_factory, data):
+    path = seg(tmp_path_factory.mktemp("seg"), LABELS)
+    content = bytearray(path.read_bytes())
+    places = st.integers(0, 400) | st.integers(0, len(content) - 1)
+    for place in data.draw(st.lists(places, min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    try:
+        assert read_seg(path).ndim == 2
+    except InputError as error:
+        assert str(error).startswith(str(path))
 
 
 def test_a_single_cell_is_not_taken_for_a_binary_mask(tmp_path):

@@ -1,6 +1,8 @@
 """Flows are Cellpose's own, stored as int8, and opened without reading them."""
 
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,14 @@ from cellular.imaging.trainingset import (
     open_fields,
     percentiles,
 )
-from cellular.preparing.flows import CPU, annotated, shrunk, write_sets
+from cellular.preparing.flows import (
+    CPU,
+    _save,
+    _warn_of_large_cells,
+    annotated,
+    shrunk,
+    write_sets,
+)
 
 
 def sets(pieces, folder, *, cell_diameter):
@@ -114,6 +123,23 @@ def test_flows_of_other_files_are_refused_by_name(pieces, tmp_path):
         InputError, match=r"computed from another image or label map; write the flows"
     ):
         check_source(folder / "valid", load_pairs(pieces / "valid"))
+
+
+def test_a_full_disk_is_told_as_such(tmp_path):
+    array = np.arange(6).reshape(2, 3)
+    _save(tmp_path / "x.npy", array)
+    assert np.array_equal(np.load(tmp_path / "x.npy"), array)
+    with pytest.raises(OSError) as error:
+        _save(Path("/dev/full"), array)
+    assert error.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("side", "told"), [(600, False), (800, True)])
+def test_a_cell_whose_flows_take_minutes_is_told_before(caplog, side, told):
+    _warn_of_large_cells("f", np.ones((side, side), np.uint16))
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == (
+        ["f: the flows of a cell of 800 x 800 pixels may take 2 minutes"] if told else []
+    )
 
 
 @pytest.mark.parametrize("class_name", ["all", "fed"])

@@ -1,13 +1,18 @@
 """prepare_data.py puts every object where it belongs, or reports every fault and writes nothing."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from helpers.annotations import coloured, disc, on_frame, write_png
+from helpers.annotations import ROOT, coloured, disc, on_frame, write_png
 
 from cellular.imaging.fields import load_pairs, read_classes, read_excluded
 from cellular.imaging.images import read_labels
@@ -414,6 +419,30 @@ def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepar
     assert sorted(annotations.folder.rglob("*")) == before
     assert prepare(*arguments)[0] == 0
     assert flows.is_dir() and report.is_file()
+
+
+@pytest.mark.slow
+def test_a_kill_while_flows_are_computed_leaves_no_output_and_the_next_run_goes(
+    annotations, prepare
+):
+    annotations.three_splits()
+    flows, report = annotations.folder / "flows", annotations.folder / "report.json"
+    arguments = ("--flows_dir", flows, "--report", report)
+    begun = annotations.folder / ".flows.partial" / "flows" / "train"
+    running = subprocess.Popen(
+        [
+            *(sys.executable, ROOT / "src" / "prepare_data.py", "-i", annotations.masks),
+            *("-o", annotations.out, "-c", annotations.images, *arguments),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    while not begun.exists() and running.poll() is None:
+        time.sleep(0.001)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not any(path.exists() for path in (annotations.out, flows, report))
+    assert prepare(*arguments)[0] == 0
+    assert not list(annotations.folder.glob(".*partial"))
 
 
 def test_a_report_that_exists_is_not_overwritten(annotations, prepare):

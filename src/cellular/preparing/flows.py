@@ -6,6 +6,7 @@ call it again in every run.
 
 # First, before anything else of Cellpose is imported.
 from cellular.base.compiled import dynamics  # isort: skip
+import io
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +164,7 @@ def _write(
     }
     paths = {kind: folder / f"{pair.field}_{kind}.npy" for kind in arrays}
     for kind, path in paths.items():
-        np.save(path, arrays[kind])
+        _save(path, arrays[kind])
     return Entry(
         name=pair.field,
         cells=field.cells,
@@ -174,6 +175,13 @@ def _write(
         sha256={kind: digest(path) for kind, path in paths.items()},
         source=source_hashes(pair),
     )
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Do what `np.save` does, whose error on a full disk does not say that the disk is full."""
+    content = io.BytesIO()
+    np.save(content, array)
+    path.write_bytes(content.getbuffer())
 
 
 def _check_size(name: str, height: int, width: int) -> None:
