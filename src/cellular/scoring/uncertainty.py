@@ -111,8 +111,8 @@ def p_value(differences: np.ndarray, units: np.ndarray, seed: int) -> float:
     """Return the chance that models which are equally good differ by this much, or by more.
 
     Sign-flip permutation test, two-sided: if two models are equally good, each unit's difference
-    could as well have had the other sign (Good, Permutation, Parametric and Bootstrap Tests of
-    Hypotheses, 2005, chapter 3). With n units, p is at least 2 / 2^n.
+    could as well have had the other sign (Fisher, The Design of Experiments, 1935, section 21).
+    With n units, p is at least 2 / 2^n.
 
     Parameters
     ----------
@@ -179,8 +179,7 @@ def _over_units(table: Table, units: np.ndarray, lowest: float = 0) -> dict[Plac
 def _resampled(result: FieldResult, seed: int) -> Table:
     """Return the scores on resamples of a field's true cells; empty if it has none.
 
-    How often a cell is drawn is a matrix: `scipy.stats.bootstrap` would copy the cells instead, and
-    take ten times as long for fields of 2,000 cells.
+    `scipy.stats.bootstrap` would give the same in the same time, but refuses a field with one cell.
     """
     cells, rest = result.units()
     count = len(cells)
