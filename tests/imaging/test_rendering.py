@@ -126,7 +126,7 @@ def test_images_with_another_number_of_channels_are_named(run_script, tmp_path):
         *("--colours", "red", "green", "blue"),
     )
     assert code == 2 and not (tmp_path / "raw").exists()
-    assert f"2 faults in {folder}" in err
+    assert "2 faults in the data set local" in err
     assert "  a.tif: 2 channels, but data.colours has 3 (red, green, blue)" in err
 
 

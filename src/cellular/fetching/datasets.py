@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -52,6 +53,8 @@ def fetch_dataset(
     with whole(output_dir) as staging:
         staging.mkdir()
         HOW[source.how](source, staging, data)
+        if data.colours:
+            colour(staging / "images", data.colours, data.ranges, f"the data set {name}")
         return {
             folder.name: sum(path.is_file() for path in folder.rglob("*"))
             for folder in sorted(staging.iterdir())
@@ -134,26 +137,38 @@ def merge_channels(paths: list[Path], target: Path, *, raw: bool = False) -> Non
 
 def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
     import_folder(data, staging)
-    if not data.colours:
-        return
-    images = staging / "images"
 
-    def colour(field: str) -> None:
+
+def colour(images: Path, colours: Sequence[str], ranges: Sequence[str], where: str) -> None:
+    """Replace each image in a folder by the sum of its channels in colours, an 8-bit TIFF.
+
+    Parameters
+    ----------
+    colours, ranges : see `cellular.imaging.rendering`; no ranges are percentiles for all
+    where : the images are, in an error
+
+    Raises
+    ------
+    InputError
+        One error that names every image that cannot be read or has another number of channels.
+    """
+
+    def render_file(field: str) -> None:
         path = image_of(images, field)
         image = np.atleast_3d(read_image(path))
-        if image.shape[2] != len(data.colours):
+        if image.shape[2] != len(colours):
             raise InputError(
-                f"{path.name}: {image.shape[2]} channels, but data.colours has "
-                f"{len(data.colours)} ({', '.join(data.colours)}); give a colour for each channel"
+                f"{path}: {image.shape[2]} channels, but data.colours has {len(colours)} "
+                f"({', '.join(colours)}); give a colour for each channel"
             )
         path.unlink()
-        ranges = data.ranges or [PERCENTILES] * len(data.colours)
-        write_tiff(path.with_suffix(".tif"), render(image, data.colours, ranges))
+        picture = render(image, colours, ranges or [PERCENTILES] * len(colours))
+        write_tiff(path.with_suffix(".tif"), picture)
 
     faults = Faults()
-    faults.map(colour, sorted(find_images(images)), "colours")
-    # The user knows the files by their names, and not the folder that they were copied to.
-    Faults(fault.replace(f"{images}/", "") for fault in faults).raise_all(data.path)
+    faults.map(render_file, sorted(find_images(images)), "colours")
+    # The folder is a copy, which the user does not know.
+    Faults(fault.replace(f"{images}/", "") for fault in faults).raise_all(where)
 
 
 HOW = {"members": _archive, "folders": _archive, "channels": _channels, "local": _local}

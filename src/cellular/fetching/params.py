@@ -21,7 +21,7 @@ def _range(shown: str) -> str:
 
 
 class DataParams(Section):
-    """The user's own data, for the data set local, and how channels become images."""
+    """The user's own data, for the data set local, and how channels become colours."""
 
     section: ClassVar[str | None] = "data"
 
@@ -37,9 +37,9 @@ class DataParams(Section):
     """any word; change it whenever files in the folder change, because DVC does not watch the
     folder and would reuse the earlier result"""
     colours: list[Annotated[Text, AfterValidator(_colour)]] = Field([])
-    """make 8-bit images in red, green and blue of your own images, for the data set local: a colour
-    for each of their channels (red, green, blue, cyan, magenta, yellow, grey, or black to leave it
-    out), which are added up; none given: images are taken as they are"""
+    """make 8-bit images in red, green and blue: a colour for each channel of the images (red,
+    green, blue, cyan, magenta, yellow, grey, or black to leave it out), which are added up; none
+    given: images are taken as they are"""
     ranges: list[Annotated[Text, AfterValidator(_range)]] = Field([])
     """for each of colours the values that are shown from black to the full colour: <low>..<high>;
     minmax, those of the channel in each image; or percentiles, its 1st and 99th, as Cellpose
