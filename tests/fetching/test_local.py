@@ -163,7 +163,7 @@ def huge_seg(folder):
 def jpeg_masks(folder):
     as_labels(folder, "x", IMAGES["grey.png"], ".png")
     save(folder / "masks" / "y.jpg", LABELS.astype(np.uint8))
-    return r"masks/y\.jpg: not used, expected <field>\.png or \.tif; move it elsewhere"
+    return r"masks/y\.jpg: not used, expected <field>\.png or \.tif .*; move it elsewhere"
 
 
 def hidden_image(folder):

@@ -15,7 +15,7 @@ import numpy as np
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
-from cellular.imaging.fields import MASKS, find_masks, unused
+from cellular.imaging.fields import MASK_FILE, MASKS, find_masks, unused
 from cellular.imaging.images import (
     check_labels,
     image_files,
@@ -116,7 +116,7 @@ def _read_paper(folder: Path, output: Path) -> None:
 
 def _read_labels(folder: Path, output: Path) -> None:
     _copy_images(folder, output)
-    _check_used(folder, unused(folder / "masks", is_mask, "<field>.png or .tif"))
+    _check_used(folder, unused(folder / "masks", is_mask, f"<field>{MASK_FILE}"))
     found = _by_field(folder, label_files(folder / "masks"), MASKS)
     _write_labels(folder, found, read_labels, output)
 

@@ -32,6 +32,7 @@ MASKS = "_masks"  # its label map, as Cellpose names it
 EXCLUDED = "_excluded"  # the label map of the cells of excluded classes, if it has any
 CLASSES = "_classes.csv"  # the class of each label, if classes are known
 SMALLEST_SIDE = 10  # pixels of a field; two of the smallest cells that Cellpose trains on
+MASK_FILE = ".png or .tif (not .jpg, which changes pixels around edges)"
 LONGEST_NAME = 230  # bytes, of a field or a class; disks allow 255, with endings such as the above
 # Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
 NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_(?P<site>s\d+)")
@@ -137,13 +138,15 @@ def find_masks(folder: Path) -> tuple[list[FieldMasks], list[str]]:
     faults = Faults()
     for path in label_files(folder):
         found[path.stem].append(FieldMasks(path.stem, path, {}))
-    left = unused(folder, lambda path: _shown(path) or is_mask(path), "<field>/ or <field>.tif")
+    left = unused(
+        folder, lambda path: _shown(path) or is_mask(path), f"<field>/ or <field>{MASK_FILE}"
+    )
     for path in filter(_shown, sorted(folder.iterdir())):
         inside = natsorted(filter(_shown, path.iterdir()), key=lambda entry: entry.name)
         classes = {entry.name: entry for entry in inside}
         left += unused(path, _shown, "<class>/<name>.png")
         for entry in inside:
-            left += unused(entry, is_mask, "<name>.png or .tif")
+            left += unused(entry, is_mask, f"<name>{MASK_FILE}")
         if ALL in classes:
             faults.append(
                 f"{path / ALL}: the name {ALL!r} is taken, it stands for the union of the classes; "
@@ -189,7 +192,7 @@ def _name_faults(what: str, names: Iterable[str]) -> list[str]:
                 f"{what} {name[:30]!r}...: a name of {length} bytes, at most {LONGEST_NAME} leave "
                 "room for endings; shorten it"
             )
-        if not name.isprintable():  # as are the stand-ins for bytes that are no UTF-8
+        if re.search("[\ud800-\udfff]", name):  # Python's stand-ins for bytes that are no UTF-8
             faults.append(f"{what} {name!r}: a name that is not UTF-8 text; rename it")
         if what == "field" and name.endswith((MASKS, EXCLUDED)):
             faults.append(
