@@ -94,8 +94,10 @@ REFUSED = {
         *(GREY, {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)}),
         "colours by numbers of a colour table",
     ),
-    "NaN": (np.array([[np.nan, 1], [np.nan, np.inf]]), {}, "3 of 4 values are NaN or infinite"),
-    "infinite": (np.array([[-np.inf, 1]], np.float16), {}, "1 of 2 values are NaN or infinite"),
+    "NaN": (np.array([[np.nan, 1], [np.nan, np.inf]]), {}, "3 of 4 values are NaN, infinite"),
+    "infinite": (np.array([[-np.inf, 1]], np.float16), {}, "1 of 2 values are NaN, infinite"),
+    "huge": (np.array([[1e300, 1]]), {}, "1 of 2 values are NaN, infinite or above 1e\\+30"),
+    "complex": (np.array([[1j, 1]]), {}, "complex numbers, expected real"),
 }
 
 

@@ -296,7 +296,7 @@ def spoil_nan(a):
     image = np.ones((96, 96), np.float32)
     image[0, 0] = np.nan
     tifffile.imwrite(a.images / f"{TEST}.tif", image)
-    return f"{TEST}.tif: 1 of 9,216 values are NaN or infinite"
+    return f"{TEST}.tif: 1 of 9,216 values are NaN, infinite"
 
 
 def spoil_stack(a):

@@ -15,11 +15,10 @@ import numpy as np
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
 from cellular.fetching.remotes import repository
-from cellular.imaging.fields import MASK_FILE, MASKS, find_masks, unused
+from cellular.imaging.fields import MASK_FILE, MASKS, find_masks, is_field, unused
 from cellular.imaging.images import (
     check_labels,
     image_files,
-    is_image,
     is_mask,
     label_files,
     others,
@@ -154,7 +153,7 @@ def _copy_images(folder: Path, output: Path) -> None:
             f"{folder}: expected a folder images and a folder masks in it; change data.path or "
             "data.layout"
         )
-    _check_used(folder, unused(source, is_image, "<field>.<png|jpg|tif>"))
+    _check_used(folder, unused(source, is_field, "<field>.<png|jpg|tif>"))
     for path in image_files(source):
         shutil.copyfile(path, output / "images" / path.name)
 

@@ -14,6 +14,7 @@ TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF)
 MOST_OBJECTS = np.iinfo(np.uint16).max  # in a label map
 SYSTEM_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini")  # that no user has put there
+LARGEST = np.float64(1e30)  # value of a pixel; the network computes in float32, up to 3.4e38
 STACKS = {"Z": "planes in depth", "T": "time points"}  # by tifffile's letter of the axis
 
 _REMEDY = "fetch or export the file again"
@@ -76,11 +77,15 @@ def read_image(path: Path, *, numbers: bool = False) -> np.ndarray:
     image = _read_tiff(path, numbers) if path.suffix.lower() in TIFF else _decode(path)
     if not image.size:
         raise InputError(f"{path}: an image without pixels; {_REMEDY}")
-    if np.issubdtype(image.dtype, np.inexact) and not (finite := np.isfinite(image)).all():
-        raise InputError(
-            f"{path}: {finite.size - np.count_nonzero(finite):,} of {finite.size:,} values are NaN "
-            "or infinite, expected finite numbers; replace them in the file, such as by 0"
-        )
+    if np.issubdtype(image.dtype, np.complexfloating):
+        raise InputError(f"{path}: complex numbers, expected real ones; save what is to be seen")
+    if np.issubdtype(image.dtype, np.floating):
+        bad = image.size - np.count_nonzero(np.abs(image) <= LARGEST)  # NaN is never below
+        if bad:
+            raise InputError(
+                f"{path}: {bad:,} of {image.size:,} values are NaN, infinite or above {LARGEST:g}; "
+                "replace them in the file, such as by 0"
+            )
     return image
 
 

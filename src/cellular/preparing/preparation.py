@@ -353,9 +353,9 @@ def _summary(reports: Sequence[FieldReport]) -> dict:
     blank = Counter(number for report in reports for number in report.blank_channels)
     for number, fields in sorted(blank.items()):
         log.warning(
-            "channel %d has one value only in %d of %d fields, so the network sees nothing in it; "
+            "channel %s has one value only in %d of %d fields, so the network sees nothing in it; "
             "choose other channels",
-            *(number, fields, len(reports)),
+            *(number or "0 (grey)", fields, len(reports)),
         )
     return {
         "splits": {
