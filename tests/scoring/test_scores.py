@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from cellular.scoring.groups import groups
-from cellular.scoring.scores import IOU_THRESHOLDS, scores_of, summarise, table_of_scores
+from cellular.scoring.scores import (
+    IOU_THRESHOLDS,
+    scores_of,
+    summarise,
+    table_of_scores,
+    typical_first,
+)
 
 SKLEARN = {
     "precision": precision_score,
@@ -245,3 +251,16 @@ def test_pixels_of_excluded_cells_can_be_ignored():
     assert ignored["objects", "boundary_f1", "2px"] == 1
     assert ignored["cell", "precision"] == ignored["background", "f1"] == 1
     assert summarise([scored(truth, predicted, excluded=excluded)])["counts"]["ignored"] == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "order"),
+    [
+        ([0.9, 0.1, np.nan, 0.5], [3, 1, 0, 2]),
+        ([0.3, 0.2], [0, 1]),
+        ([0.4, 0.4, 0.4], [1, 0, 2]),
+        ([np.nan], [0]),
+    ],
+)
+def test_a_typical_field_has_the_median_score(scores, order):
+    assert typical_first(np.array(scores)).tolist() == order

@@ -38,7 +38,7 @@ from cellular.network.segmentation import load_model, precision_of, scale_of, se
 from cellular.network.settings import Settings
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
-from cellular.scoring.scores import FieldResult, table_of_scores
+from cellular.scoring.scores import FieldResult, table_of_scores, typical_first
 from cellular.scoring.summary import summary_of
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,9 @@ def evaluate(
     - to `output_dir` the files of `cellular.scoring.results`;
     - to `predictions_dir` (default: `<output_dir>/images`) the predicted label maps,
       `pred_<field>.png`;
-    - to `overlays_dir` (default: `<output_dir>/overlays`) pictures of the worst fields,
-      `<name of folder>/<field>.png`, and of the worst cells, `<name of folder>_worst_cells.png`;
+    - to `overlays_dir` (default: `<output_dir>/overlays`) pictures of a typical field and of the
+      worst ones, `<name of folder>/<field>.png`, and of the worst cells,
+      `<name of folder>_worst_cells.png`;
     - to the file `summary`, if it is given, what `cellular.scoring.summary` takes of the scores.
 
     All of it appears, or nothing.
@@ -122,7 +123,7 @@ def evaluate(
         in_turn = iter(list(tqdm(scored, "evaluate", len(every), unit="field", leave=False)))
         results = {name: [next(in_turn) for _ in group] for name, group in pairs.items()}
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
-            _draw_worst(group, results[name], scoring, predictions, pictures, name)
+            _draw(group, results[name], scoring, predictions, pictures, name)
         scores = {}
         for name, folder in zip(names, test_dirs, strict=True):
             scores[name] = write_results(
@@ -232,7 +233,7 @@ def _scored(
     return in_order(score, zip(pairs, maps, strict=True), threads=1, ahead=AHEAD)
 
 
-def _draw_worst(
+def _draw(
     pairs: Sequence[Pair],
     results: Sequence[FieldResult],
     scoring: Scoring,
@@ -240,7 +241,7 @@ def _draw_worst(
     pictures: Path,
     name: str,
 ) -> None:
-    """Draw the fields with the lowest AP@0.5, and the worst cells of all fields."""
+    """Draw a typical field, those with the lowest AP@0.5, and the worst cells of all fields."""
     by_field = {pair.field: pair for pair in pairs}
     cells = {result.field: result.cells for result in results}
 
@@ -250,7 +251,7 @@ def _draw_worst(
 
     (pictures / name).mkdir()
     precision = table_of_scores(results)["objects", "average_precision", "0.5"]
-    for index in np.argsort(precision, kind="stable")[: scoring.overlays]:  # NaN comes last
+    for index in typical_first(precision)[: 1 + scoring.overlays]:
         field = results[index].field
         drawn = encode(draw(*maps(field), cells[field]))
         (pictures / name / f"{field}.png").write_bytes(drawn)

@@ -37,6 +37,7 @@ STEP = 6  # between the grey levels that are used: half the bytes, and no visibl
 GAMMA, BRIGHTEST = 0.6, 0.7
 FONT = ImageFont.load_default(15)
 LINE = 22  # pixels of a line of text
+GAP = 6  # pixels between two pictures
 
 CELL = 180  # pixels of a cropped cell on the sheet
 COLUMNS = 5
@@ -60,11 +61,13 @@ def draw(
 
     Returns
     -------
-    palette image with a legend below; the longer side of the field has at most 768 pixels
+    palette image: the field without outlines, the same with outlines to its right, and a legend
+    below; the longer side of the field has at most 768 pixels
     """
     scale = min(1.0, SIDE / max(truth.shape))
     size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
-    canvas = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
+    plain = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
+    canvas = plain.copy()
     outcome = cells["outcome"]
     of_predicted = outcome.replace({**OUTLINE, FOUND: "predicted"})
     for labels, column, names in (
@@ -82,7 +85,8 @@ def draw(
     legend.append(("predicted", "prediction"))
     if counts.get(IGNORED, 0):
         legend.append((OUTLINE[IGNORED], f"{counts[IGNORED]} {IGNORED}"))
-    return _picture(np.vstack([canvas, _legend(size[0], legend)]))
+    both = np.hstack([plain, np.zeros((len(plain), GAP), np.uint8), canvas])
+    return _picture(np.vstack([both, _legend(both.shape[1], legend)]))
 
 
 def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -161,12 +165,11 @@ def _window(source: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarra
 
 def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
     """Arrange crops in rows of five, with a legend of their colours below."""
-    gap = 6
     height, width = CELL + 2 * LINE, CELL
     rows = -(-max(1, len(crops)) // COLUMNS)
-    canvas = np.zeros((rows * (height + gap), COLUMNS * (width + gap) - gap), np.uint8)
+    canvas = np.zeros((rows * (height + GAP), COLUMNS * (width + GAP) - GAP), np.uint8)
     for number, one in enumerate(crops):
-        top, left = (height + gap) * (number // COLUMNS), (width + gap) * (number % COLUMNS)
+        top, left = (height + GAP) * (number // COLUMNS), (width + GAP) * (number % COLUMNS)
         canvas[top : top + height, left : left + width] = one
     legend = [(name, name) for name in OUTCOMES]
     legend += [("predicted", "prediction"), ("other", "other cells")]

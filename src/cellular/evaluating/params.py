@@ -89,7 +89,8 @@ class Scoring(Section):
     """what is drawn at random for the intervals, with all its fields. site: fields of one site
     (plate, well, site) are alike, at all time points; well: sites of one well are alike, too"""
     overlays: Int = Field(2, ge=1)
-    """number of fields of each split that are drawn, the worst first"""
+    """number of fields of each split that are drawn besides a typical one (of median AP@0.5), the
+    worst first"""
     worst_cells: Int = Field(20, ge=0)
     """number of cells of each split on one sheet of crops, the worst first"""
 

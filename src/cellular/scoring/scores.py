@@ -213,6 +213,24 @@ def summarise(results: Sequence[FieldResult]) -> dict:
     return {"objects": {}} | nested(means) | {"counts": counts, "fields": len(results)}
 
 
+def typical_first(scores: np.ndarray) -> np.ndarray:
+    """Return the order of fields: that of the median score first, then the others, the worst first.
+
+    Of an even number, the upper of the two in the middle is taken. Undefined scores come last.
+
+    Parameters
+    ----------
+    scores : (fields,) float64, NaN where undefined
+
+    Returns
+    -------
+    (fields,) int64, the indices of the fields
+    """
+    order = np.argsort(scores, kind="stable")
+    typical = max(1, int(np.count_nonzero(~np.isnan(scores)))) // 2
+    return np.r_[order[typical], np.delete(order, typical)]
+
+
 def nested(values: Mapping[Place, object]) -> dict:
     """Return a dict of dicts: {("a", "b"): 1} becomes {"a": {"b": 1}}."""
     found: dict = {}
