@@ -4,11 +4,11 @@ Example:
     python src/check_reproduction.py
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.path("--tolerances", help=text, default="metrics/tolerances.json")
     parser.add_argument("--revision", default="HEAD", help="commit to compare with (default: HEAD)")
     args = parser.parse_args(argv)
-    text = _committed(args.revision, Path("params.yaml"))
-    before = dict(flat(parse_params(text, f"params.yaml of {args.revision}")))
+    before = dict(flat(_committed(args.revision, Path("params.yaml"))))
     now = dict(flat(read_params(Path("params.yaml"))))
     missing = object()
     changed = [name for name in before | now if before.get(name, missing) != now.get(name, missing)]
@@ -42,22 +41,29 @@ def main(argv: Sequence[str] | None = None) -> str:
             f"This run is another experiment than that of {args.revision}: params.yaml differs in "
             f"{', '.join(changed)}. `dvc metrics diff` compares the two."
         )
-    committed = json.loads(_committed(args.revision, args.summary))
-    tolerances = read_json(args.tolerances).get("tolerances", {})
-    numbers = compare(committed, read_json(args.summary), tolerances)
+    committed = _committed(args.revision, args.summary)
+    here, tolerances = read_json(args.summary), read_json(args.tolerances).get("tolerances", {})
+    try:
+        numbers = compare(committed, here, tolerances)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{args.summary} or {args.tolerances}, here or in {args.revision}: numbers with names "
+            f"are expected ({error}); run the pipeline again, or take the committed files"
+        ) from None
     return f"{markdown(numbers)}\n\n{sentence(numbers)}"
 
 
-def _committed(revision: str, path: Path) -> str:
-    """Return the text of a file as it is in a commit."""
+def _committed(revision: str, path: Path) -> dict[str, Any]:
+    """Return the content of a file of names with values, YAML or JSON, as it is in a commit."""
     name = f"{revision}:./{os.path.relpath(path)}"
-    done = subprocess.run(["git", "show", name], capture_output=True, text=True)
+    done = subprocess.run(["git", "show", name], capture_output=True)
     if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip()
         raise InputError(
-            f"{path} of {revision} cannot be read ({done.stderr.strip()}); run in a git clone of "
-            "the repository, or name a commit that has the file: --revision"
+            f"{path} of {revision} cannot be read ({reason}); run in a git clone of the "
+            "repository, or name a commit that has the file: --revision"
         )
-    return done.stdout
+    return parse_params(done.stdout, f"{path} of {revision}")
 
 
 def compare(committed: dict, here: dict, tolerances: dict) -> pd.DataFrame:
@@ -74,7 +80,9 @@ def compare(committed: dict, here: dict, tolerances: dict) -> pd.DataFrame:
     """
     names = list(dict(flat(committed)) | dict(flat(here)))
     sources = {"committed": committed, "here": here, "tolerance": tolerances}
-    columns = {key: pd.Series(dict(flat(source)), names, float) for key, source in sources.items()}
+    columns = {
+        key: pd.Series(dict(flat(source)), names).astype(float) for key, source in sources.items()
+    }
     table = pd.DataFrame(columns).assign(tolerance=columns["tolerance"].fillna(0))
     table.insert(2, "difference", table["here"] - table["committed"])
     # Both are rounded decimals: their difference may be off by a last bit.

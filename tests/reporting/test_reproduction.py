@@ -117,6 +117,34 @@ def test_what_cannot_be_compared_is_one_clear_error(check, tmp_path):
     assert code == 2 and "no.json does not exist" in err
 
 
+@pytest.mark.parametrize("found", [{"test": {"ap50": "word"}}, {"more": [1, 2]}])
+def test_a_number_that_is_none_is_one_clear_error(check, found):
+    code, out, err = check(**found)
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "summary.json" in err and "numbers with names are expected" in err
+
+
+@pytest.mark.parametrize("found", [[], {"test.ap50": "w"}])
+def test_a_tolerance_that_is_none_is_one_clear_error(check, tmp_path, found):
+    text = json.dumps({"tolerances": found})
+    (tmp_path / "metrics" / "tolerances.json").write_text(text)
+    code, out, err = check()
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "tolerances.json" in err and "numbers with names are expected" in err
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "metrics/summary.json"])
+@pytest.mark.parametrize("content", [b"a: [", b"[1]", b"\xf6: 1", b""])
+def test_a_committed_file_that_cannot_be_read_is_one_clear_error(check, tmp_path, name, content):
+    before = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content)
+    git("-c", "user.name=test", "-c", "user.email=a@example.org", "commit", "-qam", "broken")
+    (tmp_path / name).write_bytes(before)
+    code, out, err = check()
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{name} of HEAD does not hold names with values" in err
+
+
 def test_without_any_number_nothing_is_claimed():
     assert "Reproduced" not in sentence(compare({}, {}, {}))
     assert markdown(compare({}, {}, {}))
