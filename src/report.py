@@ -5,10 +5,12 @@ Example:
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cellular.base import cli
+from cellular.base.files import check_apart
 from cellular.fetching.sources import sources_of
-from cellular.reporting.report import write_report
+from cellular.reporting.report import revision_of, write_report
 from parameters import load_params
 
 
@@ -19,9 +21,11 @@ def main(argv: Sequence[str] | None = None) -> str:
     text = "the parameters of the run, which the page lists"
     parser.path("--params", help=text, default="params.yaml")
     parser.path("--output", help="the page to write", default="metrics/report.html")
-    parser.path("--example", help="file for a copy of the picture of the first split's worst field")
+    text = "file for a copy of the picture of the first split's typical field"
+    parser.path("--example", help=text)
     parser.force()
     args = parser.parse_args(argv)
+    check_apart(filter(None, (args.output, args.example)), [args.params])
     params = load_params(args.params)
     page = write_report(
         args.metrics_dir,
@@ -29,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.splits,
         params.model_dump(),
         sources_of(params.dataset, params.train.model_type),
+        revision_of(Path(__file__).parents[1]),
         args.output,
         example=args.example,
         seed=params.eval.seed,

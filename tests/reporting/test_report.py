@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from helpers.label_maps import scored
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.reporting.report import revision_of
 from cellular.scoring.results import write_results
 
 pytestmark = pytest.mark.slow
@@ -24,12 +26,14 @@ FIELD = "Timepoint_005_220518-ST_C03_s3"
 MODELS = ("pretrained", "finetuned")
 LOSSES = "epoch,train_loss,valid_loss\n1,1.9,1.8\n2,1.7,\n3,1.6,1.65\n"
 TRAINING = {
+    "train_loss": 1.6,
     "epochs": 3,
     "stopped": "the last epoch was reached",
     "crops": 96,
     "kept_epoch": 3,
     "best_epoch": 3,
     "best_valid_loss": 1.65,
+    "run": {"device": "cuda", "precision": "fp16", "weights": {"start": "ab" * 32}},
 }
 
 
@@ -129,8 +133,13 @@ def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_sc
         tab = started.new_page()
         tab.goto(page.as_uri())
         sentences = tab.locator(".verdict").all_inner_texts()
-        shown = tab.locator("main").inner_text()
-        rows = tab.get_by_role("region", name="Scores, test").get_by_role("row").all_inner_texts()
+        folded = tab.get_by_text("train.learning_rate")
+        assert not folded.is_visible()
+        tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert folded.is_visible()
+        shown = tab.locator("body").inner_text()
+        rows = tab.get_by_role("region", name="Main scores, test").get_by_role("row")
+        rows = rows.all_inner_texts()
     lines = table.splitlines()
     assert sentences == [line for line in lines if line.startswith(("test:", "valid:"))]
     (found,) = [row for row in rows if row.startswith("AP@0.5\t")]
@@ -140,7 +149,9 @@ def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_sc
     assert values == [first, second, difference.split()[0]]
     assert difference in found
     texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.0005", "3.1.1.3")
-    texts += ("make repro", "its 2 fields, which are few", "true", "eval.overlays")
+    texts += ("make repro", "true", "eval.overlays", "cuda", "fp16", "ab" * 8)
+    scores = json.loads((metrics / "finetuned" / "test_eval.json").read_text())
+    texts += (scores["run"]["weights"][:16], scores["run"]["data"][:16], scores["run"]["device"])
     for text in texts:
         assert text in shown, text
 
@@ -160,19 +171,75 @@ def test_two_reports_of_one_run_are_the_same_bytes(page, make):
     first = page.read_bytes()
     assert make("--force")[0] == 0
     assert page.read_bytes() == first
-    assert len(first) < 5e6
+    assert len(first) < 3e6
 
 
-def test_pictures_are_shown_the_worst_first(page, metrics, tmp_path):
+def test_a_typical_field_is_shown_before_the_worst_one(page, metrics, tmp_path):
     table = pd.read_csv(metrics / "finetuned" / "test_fields.csv", index_col="field")
     worst = table["objects.average_precision.0.5"].idxmin()
-    best = table["objects.average_precision.0.5"].idxmax()
-    assert worst == "b"  # not the first by its name
-    drawn = metrics / "finetuned" / "images" / "test" / f"{worst}.png"
+    typical = table["objects.average_precision.0.5"].idxmax()  # the upper one of two
+    drawn = metrics / "finetuned" / "images" / "test" / f"{typical}.png"
     assert (tmp_path / "example.png").read_bytes() == drawn.read_bytes()
     text = page.read_text()
-    shown = [text.index(f"test: {name}, finetuned") for name in (worst, best, "worst cells")]
+    names = (f"{typical}, finetuned: typical", f"{worst}, finetuned: the worst of 2 fields")
+    shown = [text.index(f"test: {name}") for name in (*names, "worst cells, finetuned")]
     assert shown == sorted(shown)
+
+
+def test_the_page_says_whether_a_difference_is_good(page):
+    with browser() as started:
+        tab = started.new_page()
+        tab.goto(page.as_uri())
+        tab.get_by_text("All other scores and counts (test)").click()
+        tables = tab.get_by_role("region", name=re.compile("(Main|Other) scores, test"))
+        rows = {row.split("\t")[0]: row for row in tables.get_by_role("row").all_inner_texts()}
+    for name, smaller_is_better in (("AP@0.5", False), ("cells missed", True)):
+        row = rows[name]
+        first, second = (float(text.split()[0]) for text in row.split("\t")[1:3])
+        rose, better = second > first, (second < first) == smaller_is_better
+        assert first != second
+        assert ("▲" in row, "better" in row, "worse" in row) == (rose, better, not better), row
+
+
+@pytest.mark.parametrize("used", [30, 900])
+def test_a_diameter_far_from_that_of_the_annotated_cells_is_said(make, metrics, tmp_path, used):
+    shutil.copytree(metrics, tmp_path / "m")
+    path = tmp_path / "m" / "pretrained" / "valid_eval.json"
+    scores = json.loads(path.read_text())
+    scores["run"]["diameter"] = {"used": used, "annotated": 120.4}
+    path.write_text(json.dumps(scores))
+    assert make("--metrics_dir", tmp_path / "m")[0] == 0
+    said = "pretrained, valid: the model was told that cells are {} px across; the annotated ones"
+    text = " ".join((tmp_path / "report.html").read_text().split())
+    assert text.count("the model was told") == 1
+    assert said.format(used) + " are 120 px" in text
+
+
+def test_the_code_of_a_page_is_the_last_commit_that_changed_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert revision_of(tmp_path) == {}
+
+    def git(*arguments):
+        who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        command = ["git", "-C", tmp_path, *who, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    git("add", "-A")
+    git("commit", "-qm", "code")
+    code = git("rev-parse", "HEAD")[:16]
+    date = git("log", "-1", "--format=%cs")
+    assert revision_of(tmp_path) == {"date": date, "code": f"commit {code}"}
+    (tmp_path / "dvc.lock").write_text("results\n")
+    git("add", "-A")
+    git("commit", "-qm", "results")
+    (tmp_path / "metrics.json").write_text("{}")
+    assert revision_of(tmp_path)["code"] == f"commit {code}"
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    assert revision_of(tmp_path)["code"] == f"commit {code}, with changes that are not committed"
+    monkeypatch.setenv("DVC_EXP_NAME", "ashen-lure")
+    assert revision_of(tmp_path)["code"] == f"experiment ashen-lure, based on commit {code}"
 
 
 def test_a_split_without_cells_has_a_page_too(metrics, make, tmp_path):
@@ -186,18 +253,58 @@ def test_a_split_without_cells_has_a_page_too(metrics, make, tmp_path):
     assert "nothing can be said" in (tmp_path / "report.html").read_text()
 
 
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("train.json", lambda path: path.write_text("{}"), "not as the stages write it"),
+        ("train.csv", lambda path: path.write_text(LOSSES[:-3]), "train.csv"),  # 1, of 1.65
+        ("train.csv", lambda path: path.write_text(LOSSES[:27] + "\n"), "its last epoch is not"),
+        ("train.csv", lambda path: path.write_text(LOSSES.replace("1.6,", "one,")), "train.csv"),
+        ("train.csv", lambda path: path.write_text(LOSSES[:28]), "train.csv"),  # a header alone
+        ("prepare.json", _cut, "prepare.json: not valid JSON"),
+        ("finetuned/images/test/b.png", _cut, "b.png: no readable image, or cut short"),
+        ("finetuned/images/test", shutil.rmtree, "no picture of a field there"),
+        ("finetuned/images", shutil.rmtree, "images does not exist"),
+        ("finetuned/test_fields.csv", _cut, "test_fields.csv"),
+    ],
+)
+def test_a_file_that_is_not_as_its_stage_wrote_it_is_told(
+    make, metrics, tmp_path, name, spoil, message
+):
+    shutil.copytree(metrics, tmp_path / "m")
+    spoil(tmp_path / "m" / name)
+    code, _, err = make("--metrics_dir", tmp_path / "m", "--example", tmp_path / "example.png")
+    assert code == 2 and message in err and err.count("\n") == 1, err
+    assert {path.name for path in tmp_path.iterdir()} == {"m"}
+
+
 def test_bad_input_gets_one_clear_error(make, metrics, tmp_path):
-    spoilt = tmp_path / "spoilt"
-    shutil.copytree(metrics, spoilt)
-    (spoilt / "train.json").write_text("{}")
-    code, _, err = make("--metrics_dir", spoilt)
-    assert code == 2 and "not as the stages write it" in err
-    shutil.rmtree(spoilt / "finetuned" / "images" / "test")
-    code, _, err = make("--metrics_dir", spoilt)
-    assert code == 2 and "no picture of a field there" in err
     code, _, err = make("--splits", "train")
-    assert code == 2 and "train_fields.csv does not exist; run the pipeline" in err
+    assert code == 2 and "train_eval.json does not exist; run the pipeline" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = make("--example", tmp_path / "file" / "example.png")  # the page not alone either
+    assert code == 2 and "example.png: cannot be written" in err
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "report.html").write_text("mine")
     code, _, err = make()
     assert code == 2 and "exists already" in err
+
+
+@pytest.mark.parametrize("name", ["train.json", "finetuned/images/test/b.png", "report.html"])
+def test_what_the_page_is_made_from_is_not_replaced(make, metrics, tmp_path, name):
+    shutil.copytree(metrics, tmp_path / "m")
+    (tmp_path / "m" / "report.html").write_text("mine")
+    before = (tmp_path / "m" / name).read_bytes()
+    output = tmp_path / "m" / "report.html"  # and once the page and the picture in one file
+    arguments = ("--output", output, "--example", tmp_path / "m" / name, "--force")
+    code, _, err = make("--metrics_dir", tmp_path / "m", *arguments)
+    assert code == 2 and "would be lost" in err
+    assert (tmp_path / "m" / name).read_bytes() == before
+    params = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", params)
+    code, _, err = make("--params", params, "--output", params, "--force")
+    assert code == 2 and "would be lost" in err

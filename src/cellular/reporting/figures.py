@@ -25,10 +25,7 @@ ON_THE_PAGE = {
 # The two models differ in more than colour.
 LINES: list[Style] = [{"linestyle": "--", "marker": "s"}, {"linestyle": "-", "marker": "o"}]
 BARS: list[Style] = [{"hatch": "//"}, {"hatch": ""}]
-POINTS: list[Style] = [
-    {"marker": "s", "facecolors": "none"},
-    {"marker": "o", "facecolors": MODELS[1]},
-]
+POINTS: list[Style] = [{"marker": "s", "markerfacecolor": "none"}, {"marker": "o"}]
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cellular",
@@ -98,21 +95,40 @@ def f1_by_size(identifier: str, models: Sequence[str], tables: Sequence[pd.DataF
 
 def diameters(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
     """Draw the predicted against the annotated diameter of each found cell."""
+    points = [table[["diameter", "predicted_diameter"]].to_numpy() for table in tables]
+    return _against(identifier, "diameter of found cells", ", px", models, points)
+
+
+def counts(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
+    """Draw the predicted against the annotated number of cells of each field."""
+    points = [table[["cells", "predictions"]].to_numpy() for table in tables]
+    return _against(identifier, "number of cells", "", models, points)
+
+
+def _against(
+    identifier: str, what: str, unit: str, models: Sequence[str], points: Sequence[np.ndarray]
+) -> str:
+    """Draw what is predicted against what is annotated, with the line on which both are equal.
+
+    Parameters
+    ----------
+    points : of each model, (n, 2) annotated and predicted values
+    """
 
     def draw(axes: Axes) -> None:
-        every = pd.concat([table[["diameter", "predicted_diameter"]] for table in tables])
+        every = np.concatenate(points)
         if len(every):
-            ends = [0.9 * float(every.min().min()), 1.05 * float(every.max().max())]
+            ends = (0.9 * every.min(), 1.05 * max(1, every.max()))
             axes.plot(ends, ends, color=INK, linewidth=0.8)
             axes.set(xlim=ends, ylim=ends)
-        for name, table, colour, point in zip(models, tables, MODELS, POINTS, strict=True):
-            style = point | {"edgecolors": colour, "s": 14, "linewidths": 0.9, "alpha": 0.75}
-            axes.scatter(table["diameter"], table["predicted_diameter"], label=name, **style)
-        axes.set(xlabel="annotated diameter, px", ylabel="predicted diameter, px")
+        for name, of, colour, point in zip(models, points, MODELS, POINTS, strict=True):
+            style = point | {"color": colour, "alpha": 0.75, "linestyle": "none"}
+            axes.plot(*of.T, markersize=4 if len(every) > 100 else 7, label=name, **style)
+        axes.set(xlabel=f"annotated {what}{unit}", ylabel=f"predicted {what}{unit}")
         axes.set_aspect("equal")
         axes.legend(loc="upper left")
 
-    return _svg(identifier, "Predicted against annotated diameter of found cells", draw)
+    return _svg(identifier, f"Predicted against annotated {what}", draw)
 
 
 def _range_of(row: Any) -> str:

@@ -7,41 +7,32 @@ import base64
 import io
 import json
 import os
-import platform
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from PIL import Image
 
-from cellular.base import devices
 from cellular.base.errors import InputError
-from cellular.base.files import check_new, whole
+from cellular.base.files import check_apart, check_new, together
 from cellular.base.params import flat
 from cellular.imaging.images import read_image
 from cellular.reporting import figures
 from cellular.reporting.comparison import DECIDES, SplitComparison, compare
-from cellular.scoring.results import check_there, files_of, read_json, read_table
+from cellular.scoring.results import check_there, files_of, read_json, read_scores, read_table
+from cellular.scoring.scores import typical_first
 from cellular.scoring.uncertainty import SITE
 
-QUALITY = 78  # of WebP, at which outlines stay sharp
-PACKAGES = (
-    "cellpose",
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "opencv-python-headless",
-    "lightning-fabric",
-    "pandas",
-    "dvc",
-)
+QUALITY = 50  # of WebP, at which outlines stay sharp
+SHA256, DIGITS = 64, 16  # length of a hash, and how much of it is shown
+FAR = 1.5  # factor between the diameter that a model is given and the annotated one
+DECISIVE = ("src", "params.yaml", "requirements.txt", "dvc.yaml")  # what decides a result
 KINDS = {
     "class": "class",
     "well": "well",
@@ -59,28 +50,17 @@ FIGURES = {
         figures.f1_by_size,
         "F1 of cells at IoU 0.5, by quarters of the annotated cells' diameters.",
     ),
+    "fields": (
+        figures.counts,
+        "Number of cells, one point a field. On the line, as many are predicted as annotated.",
+    ),
     "diameters": (
         figures.diameters,
         "Diameters of found cells, as circles of their area. On the line, the prediction is right.",
     ),
 }
 
-
-@dataclass(frozen=True)
-class Group:
-    """A group of cells, with its scores (`cellular.scoring.groups`) for both models."""
-
-    name: str
-    first: dict[str, float]
-    second: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """All groups of one kind, such as all wells."""
-
-    name: str
-    groups: list[Group]
+Run = dict[str, Any]  # what a training or an evaluation recorded about itself, by names with dots
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,7 @@ class SplitReport:
 
     name: str
     comparison: SplitComparison
-    kinds: list[Kind]
+    groups: dict[str, list[tuple[str, dict, dict]]]  # by kind: name, scores of both models
     figures: list[Figure]
     pictures: list[Picture]
 
@@ -118,6 +98,7 @@ def write_report(
     splits: Sequence[str],
     params: dict[str, Any],
     sources: Sequence[dict[str, str]],
+    revision: dict[str, str],
     output: Path,
     *,
     example: Path | None = None,
@@ -133,7 +114,8 @@ def write_report(
     models : names of the two models' folders in it
     params : the parameters of the run, which the page lists
     sources : data and weights, each with name, what, url, licence and citation
-    example : file for a copy of the picture of the first split's worst field, by the second model
+    revision : date and code of the run, from `revision_of`
+    example : file for a copy of the picture of the first split's typical field, by the second model
     seed, unit : as for `cellular.reporting.comparison.compare`
     force : replace files that exist
 
@@ -143,22 +125,50 @@ def write_report(
         If a file is missing or not as its stage writes it, or an output exists.
     """
     metrics_dir, output = Path(metrics_dir), Path(output)
-    for path in filter(None, (output, example)):
+    outputs = [output, *([Path(example)] if example else [])]
+    inputs = (*models, "prepare.json", "train.csv", "train.json")
+    check_apart(outputs, [metrics_dir / name for name in inputs])
+    for path in outputs:
         check_new(path, force)
     comparisons = compare(metrics_dir, models, splits, seed, unit)
     try:
-        page = _page(metrics_dir, models, comparisons, params, sources)
+        page = _page(metrics_dir, models, comparisons, params, sources, revision)
     except (KeyError, TypeError, ValueError, UndefinedError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{metrics_dir}: a file in it is not as the stages write it ({error}); run them again"
+            f"{metrics_dir}: a file in it is not as the stages write it ({reason}); run them again"
         ) from None
-    with whole(output) as staging:
-        staging.write_text(page, encoding="utf-8")
-    if example is not None:
-        worst = _drawn(metrics_dir / models[1], splits[0])[0]
-        with whole(Path(example)) as staging:
-            staging.write_bytes(worst.read_bytes())
+    with together(*outputs) as stagings:
+        stagings[0].write_text(page, encoding="utf-8")
+        for staging in stagings[1:]:
+            typical = _drawn(metrics_dir / models[1], splits[0])[0][0]
+            staging.write_bytes(typical.read_bytes())
     return output
+
+
+def revision_of(folder: Path) -> dict[str, str]:
+    """Return the commit of a result, or its DVC experiment, and the date of the commit.
+
+    It is the last commit that changed what decides a result, so that a later one, which only adds
+    the result itself, gives the same page. Outside a git repository nothing is known.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments, "--", *DECISIVE]
+        try:
+            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        except OSError:  # git is not installed
+            return ""
+
+    date, _, commit = git("log", "-1", "--format=%cs %H").partition(" ")
+    if not commit:
+        return {}
+    code = f"commit {commit[:DIGITS]}"
+    if name := os.environ.get("DVC_EXP_NAME"):  # DVC sets it for the stages of an experiment
+        code = f"experiment {name}, based on {code}"
+    elif git("status", "--porcelain"):
+        code += ", with changes that are not committed"
+    return {"date": date, "code": code}
 
 
 def _page(
@@ -167,7 +177,19 @@ def _page(
     comparisons: Sequence[SplitComparison],
     params: dict[str, Any],
     sources: Sequence[dict[str, str]],
+    revision: dict[str, str],
 ) -> str:
+    folders = [metrics_dir / model for model in models]
+    splits = [item.split for item in comparisons]
+    scores = [read_scores(folder, splits) for folder in folders]
+    training = read_json(metrics_dir / "train.json")
+    of_training = {"training": dict(flat(training.get("run", {})))}
+    of_scores = {
+        f"{model}, {split}": dict(flat(of[split]["run"]))
+        for split in splits
+        for model, of in zip(models, scores, strict=True)
+    }
+    of_second = {split: of_scores[f"{models[1]}, {split}"] for split in splits}
     templates = Environment(
         loader=PackageLoader("cellular.reporting", "."),
         autoescape=True,
@@ -177,9 +199,14 @@ def _page(
     )
     return templates.get_template("report.html").render(
         models=models,
-        splits=[_split(metrics_dir, models, item) for item in comparisons],
-        losses=figures.losses(read_table(metrics_dir / "train.csv")),
-        training=read_json(metrics_dir / "train.json"),
+        head=revision | _computed(params["dataset"], models[1], of_second),
+        warnings=[text for name, run in of_scores.items() for text in _warnings(name, run)],
+        splits=[
+            _split(folders, models, item, [of[item.split]["groups"] for of in scores])
+            for item in comparisons
+        ],
+        losses=figures.losses(_losses(metrics_dir / "train.csv", training)),
+        training=training,
         prepared=read_json(metrics_dir / "prepare.json"),
         sources=sources,
         params=params,
@@ -187,20 +214,74 @@ def _page(
             (name, value if isinstance(value, str) else json.dumps(value))
             for name, value in flat(params)
         ],
-        environment=_environment(params),
+        runs=[*of_training, *of_scores],
+        environment=_environment([*of_training.values(), *of_scores.values()]),
     )
 
 
-def _split(metrics_dir: Path, models: tuple[str, str], comparison: SplitComparison) -> SplitReport:
-    split = comparison.split
-    folders = [metrics_dir / model for model in models]
-    first, second = (read_json(files_of(folder, split)["scores"])["groups"] for folder in folders)
+def _computed(dataset: str, model: str, runs: Mapping[str, Run]) -> dict[str, str]:
+    """Return data, weights and device of a model's scores, by split, for the head of the page."""
+    hashes = ", ".join(f"{split} {_shown(run.get('data'))}" for split, run in runs.items())
+    run = next(iter(runs.values()))
+    return {
+        "data": f"{dataset}; sha256 of {hashes}",
+        "weights": f"{model}; sha256 {_shown(run.get('weights'))}",
+        "device": f"{_shown(run.get('device_name'))}, precision {_shown(run.get('precision'))}",
+    }
+
+
+def _warnings(name: str, run: Run) -> list[str]:
+    """Say that a model was given another diameter than that of the annotated cells, if it was."""
+    used, annotated = run.get("diameter.used"), run.get("diameter.annotated")
+    if not used or not annotated or 1 / FAR <= used / annotated <= FAR:
+        return []
+    return [
+        f"{name}: the model was told that cells are {used:.0f} px across; the annotated ones are "
+        f"{annotated:.0f} px. Its scores may be low for that reason alone."
+    ]
+
+
+def _environment(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return what all runs recorded, a row for each property: a value each, or one for all."""
+    rows = []
+    for name in dict.fromkeys(name for run in runs for name in run):
+        values = [_shown(run.get(name)) for run in runs]
+        title = name.removeprefix("versions.").replace("_", " ").replace(".", ", ")
+        rows.append((title, values if len(set(values)) > 1 else values[:1]))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)[:DIGITS] if len(str(value)) == SHA256 else str(value)
+
+
+def _losses(path: Path, training: dict[str, Any]) -> pd.DataFrame:
+    """Read the losses of all epochs; `InputError` if they do not end as train.json says."""
+    table = read_table(path, {"epoch": "int64", "train_loss": "float64", "valid_loss": "float64"})
+    if len(table) != training["epochs"] or table["train_loss"].iloc[-1] != training["train_loss"]:
+        raise InputError(
+            f"{path}: its last epoch is not that of train.json; one of them was cut or belongs to "
+            "another training: run the stage train again"
+        )
+    return table
+
+
+def _split(
+    folders: Sequence[Path],
+    models: tuple[str, str],
+    comparison: SplitComparison,
+    groups: Sequence[dict],
+) -> SplitReport:
     return SplitReport(
-        split,
+        comparison.split,
         comparison,
-        _kinds(first, second),
-        _figures(folders, models, split),
-        _pictures(folders, models, split),
+        _groups(*groups),
+        _figures(folders, models, comparison.split),
+        _pictures(folders, models, comparison.split),
     )
 
 
@@ -214,39 +295,47 @@ def _figures(folders: Sequence[Path], models: tuple[str, str], split: str) -> li
     return drawn
 
 
-def _kinds(first: dict, second: dict) -> list[Kind]:
-    """Return the groups of cells by kind, from the `groups` in the scores of both models."""
-    kinds = []
-    for kind in filter(first.get, KINDS):
-        of_second = second.get(kind, {})
-        groups = [Group(name, of, of_second.get(name, {})) for name, of in first[kind].items()]
-        kinds.append(Kind(KINDS[kind], groups))
-    return kinds
+def _groups(first: dict, second: dict) -> dict[str, list[tuple[str, dict, dict]]]:
+    """Return by kind the groups of cells: the name of each, and its scores for both models."""
+    return {
+        title: [(name, of, second.get(kind, {}).get(name, {})) for name, of in first[kind].items()]
+        for kind, title in KINDS.items()
+        if kind in first
+    }
 
 
-def _drawn(folder: Path, split: str) -> list[Path]:
-    """Return the pictures of a split: its fields, the worst first, then its worst cells."""
+def _drawn(folder: Path, split: str) -> list[tuple[Path, str, str]]:
+    """Return the pictures of a split: a typical field, the worst fields, the worst cells.
+
+    Each comes with the name of what it shows, and with what is said about it.
+    """
     images = folder / "images"
     check_there(images)
     table = read_table(files_of(folder, split)["fields"], {"field": "string"})
-    column = ".".join(DECIDES)
-    order = dict(zip(table["field"], table[column], strict=True))
-    fields = sorted((images / split).glob("*.png"), key=lambda path: order.get(path.stem, np.inf))
-    if not fields:
+    precision = table[".".join(DECIDES)].to_numpy(float)
+    drawn = []
+    for place, index in enumerate(typical_first(precision)):
+        field = table["field"][index]
+        rank = ("typical: the median", "the worst", "among the worst")[min(place, 2)]
+        note = f"{rank} of {len(table)} fields" if len(table) > 1 else "the only field"
+        score = f"{precision[index]:.3f}".replace("nan", "undefined")
+        drawn.append((images / split / f"{field}.png", field, f": {note}, AP@0.5 {score}"))
+    drawn = [item for item in drawn if item[0].exists()]
+    if not drawn:
         raise InputError(f"{images / split}: no picture of a field there; evaluate again")
-    return fields + [path for path in [images / f"{split}_worst_cells.png"] if path.exists()]
+    cells = images / f"{split}_worst_cells.png"
+    return drawn + [(cells, "worst cells", "")] * cells.exists()
 
 
 def _pictures(folders: Sequence[Path], models: Sequence[str], split: str) -> list[Picture]:
     """Return the pictures of both models in turn; their worst fields may differ."""
     drawn = [_drawn(folder, split) for folder in folders]
-    shown = []
-    for paths in zip_longest(*drawn):
-        for path, model in zip(paths, models, strict=True):
-            if path is not None:
-                name = path.stem if path.parent.name == split else "worst cells"
-                shown.append(_picture(path, f"{name}, {model}"))
-    return shown
+    return [
+        _picture(item[0], f"{item[1]}, {model}{item[2]}")
+        for of_both in zip_longest(*drawn)
+        for item, model in zip(of_both, models, strict=True)
+        if item
+    ]
 
 
 def _picture(path: Path, title: str) -> Picture:
@@ -255,22 +344,3 @@ def _picture(path: Path, title: str) -> Picture:
     picture.save(stream, "WEBP", quality=QUALITY, method=6)
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return Picture(f"data:image/webp;base64,{data}", *picture.size, title)
-
-
-def _environment(params: dict[str, Any]) -> list[tuple[str, str]]:
-    device = devices.choose()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    cores = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
-    # Cellpose's own eval, which `resample` chooses, computes in 32 bits.
-    evaluation = "32" if params["eval"]["resample"] else params["eval"]["precision"]
-    return [
-        ("system", f"{platform.system()} {platform.machine()}"),
-        ("device", f"{device.type}: {name or platform.machine()}, {cores}"),
-        ("arithmetic of training", devices.choose_precision(device, params["train"]["precision"])),
-        ("arithmetic of evaluation", devices.choose_precision(device, evaluation)),
-        ("Python", platform.python_version()),
-        *((package, version(package)) for package in PACKAGES),
-    ]
