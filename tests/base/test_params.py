@@ -49,7 +49,7 @@ def check(write, run_script, tmp_path):
 def test_the_committed_parameters_are_valid_and_complete():
     params = load_params(ROOT / "params.yaml")
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section in ("data", "prepare", "train", "diameter", "eval"):
+    for section in ("data", "prepare", "train", "diameter", "channels", "eval"):
         assert content[section].keys() == set(type(getattr(params, section)).model_fields)
     assert content.keys() == set(Params.model_fields)
 
@@ -85,7 +85,7 @@ def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
         ("train.n_epochs", 0, "greater than or equal to 1"),
         ("train.n_epochs", True, "true is not a number"),
         ("train.use_sgd", "maybe", "valid boolean"),
-        ("train.learning_rate", float("inf"), "finite"),
+        ("train.learning_rate", float("inf"), "less than or equal to 100"),
         ("train.learning_rate", 0.2, "AdamW with learning_rate 0.2 diverges"),
         ("train.crop_size", 100, "multiple of 16"),
         ("train.channels", [0, 4], r"train\.channels: .*less than or equal to 3 \(found 4\)"),
@@ -93,8 +93,8 @@ def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
         ("train.schedule", "constant", "'cellpose', 'cosine' or 'one-cycle'"),
         ("train", 5, r"train: expected a section with names and values \(found 5\)"),
         ("prepare.formats", ["jpg"], r"prepare\.formats: .*'png' or 'tif' \(found 'jpg'\)"),
-        ("diameter.pretrained", -1, "greater than or equal to 1"),
-        ("diameter.finetuned", 1e9, "less than or equal to 10000"),
+        ("diameter.pretrained", -1, "expected 1 to 10,000 pixels"),
+        ("diameter.finetuned", 1e9, "expected 1 to 10,000 pixels"),
         ("prepare.cell_diameter", 10**400, "a valid number"),
         ("eval.seed", 10**400, "less than"),
         ("class_name", "", "at least 1 character"),

@@ -212,4 +212,4 @@ def test_models_scored_on_different_cells_are_not_compared(run_script, write, tm
 
 def test_a_missing_file_is_named_in_the_error(run_script, tmp_path):
     code, _, err = run_script("compare", "--metrics_dir", tmp_path)
-    assert code == 2 and "test_fields.csv does not exist; run the pipeline" in err
+    assert code == 2 and "test_eval.json does not exist; run the pipeline" in err

