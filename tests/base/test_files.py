@@ -8,7 +8,7 @@ import pytest
 from helpers.annotations import ROOT
 
 from cellular.base.errors import InputError
-from cellular.base.files import check_apart, together, whole
+from cellular.base.files import cache_dir, check_apart, together, whole
 
 
 @pytest.fixture
@@ -204,3 +204,15 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, monkeypatch, name):
     with pytest.raises(InputError, match=r"cannot be written \(.+\); choose another"), whole(name):
         pytest.fail("it was not refused")
     assert contents(tmp_path) == {"file": "mine"} and names(tmp_path) == ["file"]
+
+
+def test_a_folder_of_downloads_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match=r"file/cache: .*Not a directory.*CELLULAR_CACHE"):
+        cache_dir()
+    monkeypatch.delenv("CELLULAR_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"file/.*cellular-experiments: .*CELLULAR_CACHE"):
+        cache_dir()

@@ -16,9 +16,10 @@ from helpers.annotations import ROOT
 from helpers.server import serving
 
 from cellular.base.errors import InputError
+from cellular.fetching import downloads
 from cellular.fetching.archives import fetch_members
 from cellular.fetching.datasets import fetch_dataset
-from cellular.fetching.downloads import USER_AGENT, fetch, reaching, session
+from cellular.fetching.downloads import USER_AGENT, reaching, session
 from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.remotes import PREFIX, resolve
 from cellular.fetching.sources import SourceFile, catalogue
@@ -38,6 +39,10 @@ def cache(tmp_path, monkeypatch):
 def site():
     with serving({"/file.bin": CONTENT}) as started:
         yield started
+
+
+def fetch(name, described, opens=Path.read_bytes):
+    return downloads.fetch(name, described, opens)
 
 
 def source(site, **changes):
@@ -74,6 +79,15 @@ def test_after_a_reset_only_the_rest_is_fetched(site):
     assert site.requests[1]["Range"] == f"bytes={len(CONTENT) // 2}-"
     assert site.requests[1]["If-Range"] == site.etag
     assert site.sent["/file.bin"] == len(CONTENT)
+
+
+@pytest.mark.parametrize("state", [b"", b"{", b"[]", b"\xff\xfe\0", b"URL", b"URL\n", b"URL\n\xff"])
+def test_what_a_kill_left_of_the_state_of_a_download_does_no_harm(site, cache, state):
+    cache.mkdir()
+    (cache / "file-file.bin.part").write_bytes(b"wrong")
+    (cache / "file-file.bin.part.from").write_bytes(state.replace(b"URL", site.url.encode()))
+    assert fetch("x", source(site)).read_bytes() == CONTENT
+    assert not list(cache.glob("*.part*"))
 
 
 def test_without_ranges_the_download_starts_again(site):
@@ -220,7 +234,7 @@ def test_a_killed_download_resumes(site, cache):
         "downloads.CHUNK = 1 << 16\n"
         "hold = downloads.tqdm.update\n"
         "downloads.tqdm.update = lambda bar, n: (time.sleep(0.02), hold(bar, n))\n"
-        f"downloads.fetch('x', SourceFile(**{source(site).model_dump()!r}))\n"
+        f"downloads.fetch('x', SourceFile(**{source(site).model_dump()!r}), print)\n"
     )
     part = cache / "file-file.bin.part"
     for share in (0.2, 0.5):

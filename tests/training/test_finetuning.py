@@ -195,9 +195,7 @@ def test_losses_of_another_run_are_replaced_with_force_only(run_train, tmp_path)
     losses.write_text("epoch\n1\n")
     code, out, err = run_train("--n_epochs", 1)
     assert (code, out) == (2, "") and "train.csv exists already and would be overwritten" in err
-    assert losses.read_text() == "epoch\n1\n" and [
-        path.name for path in losses.parent.iterdir()
-    ] == ["train.csv"]
+    assert losses.read_text() == "epoch\n1\n" and list(losses.parent.iterdir()) == [losses]
     assert run_train("--n_epochs", 1, "--force")[0] == 0
     assert "train_loss" in losses.read_text()
 

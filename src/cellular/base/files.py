@@ -105,13 +105,8 @@ def together(*paths: Path) -> Iterator[list[Path]]:
     with ExitStack() as claims:
         homes = [claims.enter_context(_claimed(path)) for path in outputs]
         stagings = [home / path.name for home, path in zip(homes, outputs, strict=True)]
-        try:
+        with room(" and ".join(map(str, outputs)), "choose another output"):
             yield stagings
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            shown, reason = " and ".join(map(str, outputs)), os.strerror(error.errno).lower()
-            raise InputError(f"{shown}: {reason}; make room, or choose another output") from None
         with ExitStack() as undo:
             for home, staging, path in zip(homes, stagings, outputs, strict=True):
                 with _writable(path):
@@ -123,6 +118,18 @@ def together(*paths: Path) -> Iterator[list[Path]]:
                 if len(outputs) > 1:
                     undo.callback(remove, path)
             undo.pop_all()
+
+
+@contextmanager
+def room(what: object, remedy: str) -> Iterator[None]:
+    """Turn the system's error about a full disk while `what` is written into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise InputError(f"{what}: {reason}; make room, or {remedy}") from None
 
 
 @contextmanager

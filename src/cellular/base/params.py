@@ -108,14 +108,14 @@ def read_params(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist; run from the repository's root") from None
 
 
-def parse_params(text: str | bytes, where: object) -> dict[str, Any]:
-    """Return the names and values in a text of YAML; `where` it is goes into errors.
+def parse_params(text: bytes, where: object) -> dict[str, Any]:
+    """Return the names and values in a text of YAML in UTF-8; `where` it is goes into errors.
 
     The parser is that of DVC, so that each value is the same to both. A name that is given twice is
     an error.
     """
     try:
-        values = YAML(typ="safe").load(text)
+        values = YAML(typ="safe").load(text.decode())
     except (YAMLError, ValueError, RecursionError) as error:
         # ValueError: not UTF-8, or a date or a number that there cannot be.
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)

@@ -7,6 +7,7 @@ none can be written outside the folder that is unpacked to.
 import fnmatch
 import hashlib
 import io
+import lzma
 import shutil
 import stat
 import struct
@@ -23,8 +24,15 @@ import requests
 from tqdm import tqdm
 
 from cellular.base.errors import Faults, InputError
-from cellular.base.files import whole
-from cellular.fetching.downloads import CHUNK, TIMEOUT, check_response, check_space, retrying
+from cellular.base.files import FULL, whole
+from cellular.fetching.downloads import (
+    CHUNK,
+    TIMEOUT,
+    check_response,
+    check_space,
+    one_at_a_time,
+    retrying,
+)
 
 CONNECTIONS = 4  # at a time; more would be impolite to a public server
 BUFFER = 1 << 16  # bytes per request while the directory of a remote archive is read
@@ -34,7 +42,7 @@ ENCRYPTED = 0x1  # in the flags of a member
 MOST_GROWTH = 1100  # of a harmless member; deflate reaches a factor of 1032
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
-    *(EOFError, RuntimeError, NotImplementedError),
+    *(lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError),
 )
 Place = Callable[[PurePosixPath], PurePosixPath | None]  # see `unpack`
 
@@ -44,10 +52,22 @@ def reading(archive: object) -> Iterator[None]:
     """Turn the exceptions of a damaged archive into an `InputError` that names the archive."""
     try:
         yield
-    except DAMAGED as error:
+    except requests.RequestException:
+        raise
+    except (*DAMAGED, OSError) as error:
+        # The system's errors are no fault of the archive; those of bz2, gzip, seeking name no file.
+        if isinstance(error, OSError) and (error.filename or error.errno in FULL):
+            raise
         raise InputError(
             f"{archive}: no readable archive, or damaged ({error}); fetch it again"
         ) from None
+
+
+def check_archive(archive: Path) -> None:
+    """Raise `InputError` unless all members of a zip archive can be read and have their CRC."""
+    with reading(archive), zipfile.ZipFile(archive) as opened:
+        if damaged := opened.testzip():
+            raise zipfile.BadZipFile(damaged)
 
 
 def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
@@ -256,10 +276,14 @@ def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folde
     members = [member for name in wanted for member in directory[name]]
     check_members(url, members)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [member for member in members if not _is_whole(folder / member.filename, member)]
-    check_space(folder, sum(member.file_size for member in missing))
+    with one_at_a_time(folder):
+        missing = [each for each in members if not _is_whole(folder / each.filename, each)]
+        check_space(folder, sum(each.file_size for each in missing))
+        _fetch_all(remote, missing, folder)
 
-    size = sum(member.compress_size for member in missing)
+
+def _fetch_all(remote: RemoteFile, members: Sequence[zipfile.ZipInfo], folder: Path) -> None:
+    size = sum(member.compress_size for member in members)
     bar = tqdm(desc="fetch", total=size, unit="B", unit_scale=True, leave=False)
 
     def kept() -> bool:
@@ -267,12 +291,12 @@ def fetch_members(http: requests.Session, url: str, wanted: Iterable[str], folde
 
     def fetch(member: zipfile.ZipInfo) -> None:
         target = folder / member.filename
-        with reading(f"{url}: {member.filename}"):
-            retrying(lambda: _fetch_member(remote, member, target), url, kept)
+        with reading(f"{remote.url}: {member.filename}"):
+            retrying(lambda: _fetch_member(remote, member, target), remote.url, kept)
         bar.update(member.compress_size)
 
     with bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-        calls = [pool.submit(fetch, member) for member in missing]
+        calls = [pool.submit(fetch, member) for member in members]
         try:
             for call in calls:
                 call.result()

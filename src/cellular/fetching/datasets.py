@@ -9,7 +9,7 @@ import numpy as np
 
 from cellular.base.errors import Faults, InputError
 from cellular.base.files import check_apart, check_new, whole
-from cellular.fetching.archives import below, fetch_members, matching, unpack
+from cellular.fetching.archives import below, check_archive, fetch_members, matching, unpack
 from cellular.fetching.downloads import cache_dir, check_space, fetch, reaching, session
 from cellular.fetching.local import import_folder, local_folder
 from cellular.fetching.params import DataParams
@@ -64,7 +64,7 @@ def fetch_dataset(
 def _fetch(name: str) -> Path:
     """Fetch a file of the catalogue and log its licence and citation."""
     source = catalogue().files[name]
-    path = fetch(name, source)
+    path = fetch(name, source, check_archive)
     log.info("licence: %s", source.licence)
     log.info("citation: %s", source.citation)
     return path

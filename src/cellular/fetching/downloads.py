@@ -5,7 +5,6 @@ certificates, proxies. This module adds what those libraries leave out: a partia
 kill, and is continued only if the server still has the same bytes (Range, If-Range).
 """
 
-import json
 import logging
 import os
 import random
@@ -19,7 +18,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple
 from requests.adapters import HTTPAdapter
 from requests.utils import (
@@ -33,7 +32,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cellular.base.errors import InputError
-from cellular.base.files import cache_dir, digest, whole
+from cellular.base.files import cache_dir, digest, room, whole
 from cellular.fetching.records import place, record, recorded, zenodo_record
 from cellular.fetching.remotes import is_local, remote_of, resolve
 from cellular.fetching.sources import SourceFile, catalogue
@@ -69,28 +68,35 @@ def session() -> requests.Session:
     return http
 
 
-def fetch(name: str, source: SourceFile) -> Path:
+def fetch(name: str, source: SourceFile, opens: Callable[[Path], object]) -> Path:
     """Return a local copy of a file of the catalogue, downloaded if it is not there yet.
 
     Where the catalogue states no SHA-256, the file must have the one that was recorded when it was
     first fetched (`cellular.fetching.records`). If Zenodo states its size and MD5, it must have
     those too.
 
+    Parameters
+    ----------
+    opens : reads the file as what it should be, and raises `InputError` if it is anything else,
+        such as the page of a proxy; only then is a hash recorded
+
     Raises
     ------
     InputError
         If the file cannot be fetched, or is not the one that the catalogue describes.
     """
-    known = recorded(source.url) if source.url and source.sha256 is None else None
-    described = source.model_copy(update=known.model_dump()) if known else source
     # The remote is part of the name, because two remotes may have files of one name.
     remote = remote_of(source.url) or "file"
     target = cache_dir() / (source.file or f"{remote}-{source.url.rsplit('/', 1)[1]}")
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with one_at_a_time(target), room(target.parent, "name another folder in CELLULAR_CACHE"):
+        known = recorded(source.url) if source.url and source.sha256 is None else None
+        described = source.model_copy(update=known.model_dump()) if known else source
         size, sha256 = described.size, described.sha256
-        if target.exists() and sha256 and not _difference(target, size, sha256):
+        if target.is_file() and sha256 and not _difference(target, size, sha256):
             return target
         log.info("fetching %s: %s", name, source.what)
+        if known:
+            log.info("it must have the hash that is recorded in %s", place())
         url = resolve(source.url)
         if url and is_local(url):
             _copy(Path(url), target, described)
@@ -102,10 +108,30 @@ def fetch(name: str, source: SourceFile) -> Path:
                         url = _package_url(http, index, source)
                 with reaching(url, name, source):
                     download(http, url, target, described, zenodo_record(http, url, TIMEOUT))
-        if described.sha256 is None:
+        if sha256 is None:
+            try:
+                opens(target)
+            except InputError as error:
+                target.unlink()
+                raise InputError(f"{url}: not the file that is expected; {error}") from None
             record(source.url, target)
             log.info("the hash of %s is recorded in %s; commit that file", name, place())
     return target
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process fetches `path`, a file or a folder of files, and hold it."""
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process fetches %s; waiting for it", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _copy(origin: Path, target: Path, source: SourceFile) -> None:
@@ -231,8 +257,8 @@ def retrying(receive: Callable[[], T], url: str, kept: Callable[[], bool] = lamb
 
 
 def _state(part: Path) -> Path:
-    """Return the file that says which version of which address `part` is."""
-    return part.with_name(f"{part.name}.json")
+    """Return the file with the address that `part` comes from, and a second line: its version."""
+    return part.with_name(f"{part.name}.from")
 
 
 def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -> None:
@@ -240,9 +266,10 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
     state = _state(part)
     headers = {"Accept-Encoding": "identity"}  # offsets count the file's own bytes
     offset = part.stat().st_size if part.exists() else 0
-    known = json.loads(state.read_text()) if state.exists() else {}
-    if offset and known.get("url") == url and known.get("validator"):
-        headers |= {"Range": f"bytes={offset}-", "If-Range": known["validator"]}
+    known = state.read_text("utf-8", "replace") if state.exists() else ""
+    before, _, version = known.partition("\n")
+    if offset and before == url and version and version.isascii():
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version}
     else:
         offset = 0
     with http.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -262,7 +289,7 @@ def _receive(http: requests.Session, url: str, part: Path, source: SourceFile) -
         validator = response.headers.get("ETag")
         if not validator or validator.startswith("W/"):  # weak: the bytes may differ
             validator = response.headers.get("Last-Modified")
-        state.write_text(json.dumps({"url": url, "validator": validator}))
+        state.write_text(f"{url}\n{validator or ''}", "utf-8")
         received = 0
         total = offset + length or None
         bar = tqdm(

@@ -14,7 +14,7 @@ import numpy as np
 
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.params import DataParams
-from cellular.fetching.remotes import repository
+from cellular.fetching.remotes import user_path
 from cellular.imaging.fields import MASK_FILE, MASKS, find_masks, is_field, unused
 from cellular.imaging.images import (
     check_labels,
@@ -43,12 +43,8 @@ LAYOUTS = {
 
 
 def local_folder(path: str) -> Path:
-    """Return the folder that `data.path` names; a relative path starts at the repository's root.
-
-    DVC runs experiments in temporary copies of the repository, where the relative path still means
-    the user's folder.
-    """
-    return repository() / Path(path).expanduser()
+    """Return the folder that `data.path` names."""
+    return user_path(path)
 
 
 def import_folder(params: DataParams, output: Path) -> None:

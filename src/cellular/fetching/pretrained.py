@@ -1,13 +1,14 @@
 """Pretrained weights: fetched if necessary, and returned as a complete CPnet state dict."""
 
+from functools import partial
 from pathlib import Path
 
 from cellular.base.errors import InputError
 from cellular.base.files import check_new
 from cellular.fetching.archives import read_member
 from cellular.fetching.downloads import fetch
-from cellular.fetching.remotes import repository
-from cellular.fetching.sources import catalogue
+from cellular.fetching.remotes import user_path
+from cellular.fetching.sources import WeightsSource, catalogue
 from cellular.network import weights
 
 SCRATCH = "scratch"
@@ -31,8 +32,7 @@ def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
         return weights.random_state(seed)
     source = catalogue().weights.get(model_type)
     if source is None:
-        # In DVC's temporary copies of the repository, a relative path still means the user's file.
-        path = repository() / Path(model_type).expanduser()
+        path = user_path(model_type)
         if not path.is_file():
             known = ", ".join([*sorted(catalogue().weights), SCRATCH])
             raise InputError(
@@ -40,7 +40,11 @@ def pretrained_state(model_type: str, seed: int = 0) -> weights.State:
                 f"{path.resolve()}; names that are known: {known}"
             )
         return weights.load(path)
-    path = fetch(source.file, catalogue().files[source.file])
+    opens = partial(_open, source)
+    return opens(fetch(source.file, catalogue().files[source.file], opens))
+
+
+def _open(source: WeightsSource, path: Path) -> weights.State:
     if source.member is None:
         return weights.load(path, source.diameter)
     name = f"{path.name}: {source.member}"

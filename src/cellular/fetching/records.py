@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cellular.base.errors import InputError
 from cellular.base.files import digest, whole
-from cellular.base.params import Section, validate
+from cellular.base.params import Section, read_params, validate
 from cellular.fetching.remotes import repository
 
 RECORDED = "data/recorded.yaml"  # in the repository
@@ -39,10 +39,11 @@ def place() -> Path:
 
 
 def _read() -> tuple[str, dict[str, Record]]:
-    text = place().read_text(encoding="utf-8") if place().exists() else ""
-    comment = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    found = yaml.safe_load(text) or {}
-    return comment, validate(Records, {"files": found}, str(place())).files
+    if not place().exists():
+        return "", {}
+    known = validate(Records, {"files": read_params(place())}, str(place())).files
+    lines = place().read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("#")), known
 
 
 def recorded(url: str) -> Record | None:

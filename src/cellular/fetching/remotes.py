@@ -23,6 +23,18 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT", ROOT))
 
 
+def user_path(path: str) -> Path:
+    """Return a path that the user gave; a relative one starts at the repository's root.
+
+    DVC runs experiments in temporary copies of the repository, where the relative path still means
+    the user's file.
+    """
+    try:
+        return repository() / Path(path).expanduser()
+    except RuntimeError:  # such as ~nobody/cells
+        raise InputError(f"{path}: no user has this name; write the path in full") from None
+
+
 def resolve(url: str) -> str:
     """Return the address or the local path that a catalogue address leads to.
 

@@ -30,7 +30,7 @@ from cellular.scoring.scores import typical_first
 from cellular.scoring.uncertainty import SITE
 
 QUALITY = 50  # of WebP, at which outlines stay sharp
-SHA256, DIGITS = 64, 16  # length of a hash, and how much of it is shown
+SHA256, DIGITS = 64, 12  # length of a hash, and how much of it is shown
 FAR = 1.5  # factor between the diameter that a model is given and the annotated one
 DECISIVE = ("src", "params.yaml", "requirements.txt", "dvc.yaml")  # what decides a result
 KINDS = {

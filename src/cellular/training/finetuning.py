@@ -149,9 +149,16 @@ def fine_tune(
         "data": {"train": fingerprint(train_set), "valid": fingerprint(valid_set)},
         "starting_weights": sha256(weights.to_bytes(state)).hexdigest(),
     }
-    net = weights.network(state).to(fabric.device)
     run_all = partial(
-        train, net, fields.train, fields.valid, params, seed=seed, fabric=fabric, ap50=ap50
+        train,
+        weights.network(state).to(fabric.device),
+        fields.train,
+        fields.valid,
+        params,
+        seed=seed,
+        fabric=fabric,
+        save_every=save_every,
+        ap50=ap50,
     )
     if not fabric.is_global_zero:  # of several processes, one writes
         return _summary(run_all()[0], params, fields)
@@ -160,11 +167,7 @@ def fine_tune(
         if not checkpoint.path.exists():  # this is no run that goes on
             check_new(outputs.losses, force)
         with together(outputs.model, outputs.last_model, outputs.summary) as stagings:
-            run, last = run_all(
-                checkpoint=checkpoint,
-                save_every=save_every,
-                on_epoch=partial(_write_csv, outputs.losses),
-            )
+            run, last = run_all(checkpoint=checkpoint, on_epoch=partial(_write_csv, outputs.losses))
             summary = _summary(run, params, fields) | {"run": origin}
             _write(stagings, [run.best_state or last, last], summary, fields)
         checkpoint.remove()

@@ -285,8 +285,8 @@ def train(
         log.info("resuming after epoch %d of %d", len(trainer.progress.epochs), params.n_epochs)
         if trainer.progress.epochs:
             on_epoch(trainer.progress.epochs)
-    elif checkpoint:
-        checkpoint.save(trainer.state())  # from now on, the run and its outputs are known as one
+    else:
+        _save(trainer, checkpoint)  # from now on, its losses are known as those of this run
     try:
         with Interrupts(fabric) as interrupts, _bar(trainer) as bar:
             while not trainer.progress.stopped and not interrupts.came():
@@ -294,9 +294,7 @@ def train(
                     on_epoch(trainer.progress.epochs)
                 done = len(trainer.progress.epochs)
                 if interrupts.agreed or trainer.progress.stopped or done % save_every == 0:
-                    state = trainer.state()
-                    if checkpoint:
-                        checkpoint.save(state)
+                    _save(trainer, checkpoint)
     except InputError:
         if checkpoint:
             checkpoint.remove()  # a run that resumes there would end in the same way
@@ -312,6 +310,13 @@ def train(
             )
         raise KeyboardInterrupt
     return trainer.progress, trainer.kept.state_dict()
+
+
+def _save(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
+    """Save the state; every process has to call it, though one of them has the checkpoint."""
+    state = trainer.state()
+    if checkpoint:
+        checkpoint.save(state)
 
 
 def _epoch(
