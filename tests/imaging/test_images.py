@@ -124,6 +124,15 @@ def test_a_tiff_that_lacks_the_end_of_its_last_strip_is_refused(tmp_path, compre
         read_image(path)
 
 
+def test_a_tiff_without_tags_is_refused(tmp_path):
+    path = save(tmp_path / "x.tif", COLOUR, metadata=None)
+    content = bytearray(path.read_bytes())
+    content[8] = 0  # the number of tags
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.tif: no readable TIFF.*axes"):
+        read_image(path)
+
+
 def test_a_png_with_more_pixels_than_opencv_reads_is_refused(tmp_path):
     content = bytearray(save(tmp_path / "x.png", GREY).read_bytes())
     content[16:24] = struct.pack(">II", 40_000, 40_000)

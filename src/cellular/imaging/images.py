@@ -122,6 +122,8 @@ def _read_tiff(path: Path, numbers: bool) -> np.ndarray:
             if max(ends, default=0) > path.stat().st_size:
                 raise ValueError("its pixels end after the file")
             image = series.asarray()
+            if len(series.axes) != image.ndim:
+                raise ValueError(f"axes {series.axes} for the shape {image.shape}")
     except Exception as error:  # each codec raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: no readable TIFF, or cut short ({reason}); {_REMEDY}") from None
