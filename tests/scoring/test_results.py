@@ -70,6 +70,16 @@ def test_a_table_that_is_not_as_it_was_written_is_an_error(paths, table, change)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("change", CHANGES)
+def test_compare_tells_it_in_one_line(run_script, paths, change):
+    paths["cells"].write_bytes(CHANGES[change](paths["cells"].read_bytes()))
+    folder = paths["scores"].parents[1]
+    code, out, err = run_script(
+        *("compare", "--metrics_dir", folder, "--models", "good", "good", "--splits", "test"),
+    )
+    assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+
+
 def test_tables_of_another_evaluation_are_an_error_that_names_all(paths, tmp_path):
     write_results(tmp_path / "other", "test", [row_of_cells(2, 2, "a")], seed=0)
     other = files_of(tmp_path / "other", "test")

@@ -101,8 +101,7 @@ def evaluate(
     outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
     inputs = [*test_dirs, model_path, *([annotated_dir] if annotated_dir else [])]
     check_apart(outputs, inputs)
-    for path in outputs:
-        check_new(path, force)
+    _check_new(outputs, force)
     pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
     Faults(
@@ -114,6 +113,7 @@ def evaluate(
     run = _run(model, settings, annotated)
 
     with together(*outputs) as stagings:
+        _check_new(outputs, force)  # again, since another process may have written them meanwhile
         staged = dict(zip(outputs, stagings, strict=True))
         predictions, pictures = staged[predictions_dir], staged[overlays_dir]
         predictions.mkdir()
@@ -138,6 +138,11 @@ def evaluate(
         if summary:
             write_json(staged[summary], summary_of({output_dir.name: scores}))
     return scores
+
+
+def _check_new(outputs: Sequence[Path], force: bool) -> None:
+    for path in outputs:
+        check_new(path, force)
 
 
 def annotated_diameter(folder: Path) -> float | None:
