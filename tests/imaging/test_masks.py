@@ -2,12 +2,20 @@
 
 import numpy as np
 import pytest
+from cellpose.utils import diameters
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cellular.base.errors import InputError
-from cellular.imaging.masks import check_cells, mask_files, object_mask, relabel
+from cellular.imaging.masks import (
+    SMALLEST_DIAMETER,
+    check_cells,
+    mask_files,
+    median_diameter,
+    object_mask,
+    relabel,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,14 @@ def test_label_maps_whose_numbers_are_not_cells_are_refused(row, message):
 @pytest.mark.parametrize("row", [[7], [1, 0, 1, 2], [300, 0, 9, 0, 2]])
 def test_some_cells_may_be_of_several_pieces(row):
     check_cells("x.tif", np.array([row], np.uint16))
+
+
+@given(arrays(np.uint16, (40, 40), elements=st.integers(1, 4)))
+def test_the_median_diameter_is_cellposes(labels):
+    labels[:8] = 0  # Cellpose takes the first number for the background, whatever it is
+    assert median_diameter(labels) == max(diameters(labels)[0], SMALLEST_DIAMETER)
+
+
+@pytest.mark.parametrize(("value", "diameter"), [(0, SMALLEST_DIAMETER), (1, 40 / np.sqrt(np.pi))])
+def test_there_is_a_diameter_without_cells_and_without_background(value, diameter):
+    assert median_diameter(np.full((20, 20), value, np.uint16)) == pytest.approx(diameter)
