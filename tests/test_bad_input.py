@@ -540,7 +540,7 @@ NOT_PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
 }
 WRONG_FLAGS: dict[str, tuple[tuple[object, ...], str]] = {
-    "a negative diameter": (("--diameter", -1), "diameter.*greater than 0"),
+    "a negative diameter": (("--diameter", -1), "diameter: expected 1 to 10,000 pixels"),
     "half precision on a CPU": (("--precision", "fp16"), "fp16 needs a GPU"),
     "no such device": (("--device", "tpu"), "device 'tpu' is unknown"),
     "a batch of none": (("--batch_size", 0), "batch_size.*greater than or equal to 1"),
