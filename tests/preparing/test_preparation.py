@@ -406,14 +406,16 @@ def test_an_output_that_is_holds_or_lies_in_an_input_or_another_output_is_refuse
     assert sorted(annotations.folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("diameter", "size"), [("1e4", "60615 x 60615"), ("1", "6 x 6")])
-def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepare, diameter, size):
+def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepare):
     annotations.three_splits()
+    shutil.rmtree(annotations.masks / VALID)
+    annotations.image(VALID, side=20)
+    annotations.object(VALID, "fed", "cell_1", disc(10, 10, 8, side=20))
     flows, report = annotations.folder / "flows", annotations.folder / "report.json"
     arguments = ("--flows_dir", flows, "--report", report)
     before = sorted(annotations.folder.rglob("*"))
-    code, _, err = prepare(*arguments, "--cell_diameter", diameter)
-    assert code == 2 and f"cell_diameter resizes it to {size} pixels" in err
+    code, _, err = prepare(*arguments, "--cell_diameter", 5)
+    assert code == 2 and f"{VALID}: 6 x 6 pixels after resizing to cell_diameter" in err
     assert sorted(annotations.folder.rglob("*")) == before
     assert prepare(*arguments)[0] == 0
     assert flows.is_dir() and report.is_file()

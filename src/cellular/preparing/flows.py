@@ -33,7 +33,7 @@ from cellular.imaging.trainingset import (
     write_index,
 )
 
-MOST_PIXELS = 1 << 28  # of a resized field, which then takes 3 GB with three channels
+MOST_ENLARGED = 8  # times; beyond, fields fill the disk and show nothing that was not there
 STEP = 6e-8  # seconds a pixel and a step of diffusion, in cells of 256 to 1,024 pixels on one core
 CPU = torch.device("cpu")
 
@@ -118,6 +118,11 @@ def write_sets(
         )
         faults.raise_all(folders["train"])
         factor = cell_diameter / float(np.mean(sizes))
+        if factor > MOST_ENLARGED:
+            raise InputError(
+                f"{folders['train']}: cells of {np.mean(sizes):.3g} px would be enlarged to "
+                f"cell_diameter {cell_diameter:g}, by more than {MOST_ENLARGED}; give a smaller one"
+            )
     fields = {}
     for name, group in pairs.items():
         (output / name).mkdir(parents=True)
@@ -155,8 +160,13 @@ def _write(
     field = annotated(*read_pair(pair), gamma)
     limits = percentiles(field.image)
     if factor != 1.0:
-        _check_size(pair.field, *(round(side * factor) for side in field.labels.shape))
         field = shrunk(field, factor)
+        height, width = field.labels.shape
+        if min(height, width) < SMALLEST_SIDE:
+            raise InputError(
+                f"{pair.field}: {width} x {height} pixels after resizing to cell_diameter, "
+                f"expected at least {SMALLEST_SIDE} a side; give a larger cell_diameter"
+            )
     _warn_of_large_cells(pair.field, field.labels)
     arrays = {
         "image": np.ascontiguousarray(field.image),
@@ -182,15 +192,6 @@ def _save(path: Path, array: np.ndarray) -> None:
     content = io.BytesIO()
     np.save(content, array)
     path.write_bytes(content.getbuffer())
-
-
-def _check_size(name: str, height: int, width: int) -> None:
-    if min(height, width) < SMALLEST_SIDE or height * width > MOST_PIXELS:
-        raise InputError(
-            f"{name}: cell_diameter resizes it to {width} x {height} pixels, expected at least "
-            f"{SMALLEST_SIDE} a side and at most {MOST_PIXELS:,} in all; choose a cell_diameter "
-            "nearer to that of the cells"
-        )
 
 
 def _warn_of_large_cells(name: str, labels: np.ndarray) -> None:
