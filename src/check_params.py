@@ -7,7 +7,7 @@ Example:
 from collections.abc import Sequence
 
 from cellular.base import cli
-from cellular.base.files import whole
+from cellular.base.files import check_apart, whole
 from parameters import load_params
 
 
@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.path("params", help="the file to check")
     parser.path("--output", help="file to write once all parameters are valid")
     args = parser.parse_args(argv)
+    if args.output is not None:
+        check_apart([args.output], [args.params])
     load_params(args.params)
     message = "every parameter has a valid value"
     if args.output is not None:

@@ -1,4 +1,4 @@
-"""A full disk or a kill leaves one clear error at most, and no half-written output."""
+"""Bad paths, a full disk or a kill: one clear error at most, no half-written output, no loss."""
 
 import os
 import shutil
@@ -9,6 +9,50 @@ import time
 
 import pytest
 from helpers.annotations import ROOT, disc
+
+LONG = "n" * 250
+BAD_PATHS = [
+    ("check_params params.yaml --output params.yaml", "is the same as params.yaml, which this"),
+    ("check_params params.yaml --output .", "holds params.yaml, which this run reads"),
+    ("check_params params.yaml --output weights/x", "weights/x: cannot be written (Not a dir"),
+    (f"check_params {LONG}{LONG}", f"{LONG}: File name too long"),
+    ("check_params folder", "folder: Is a directory"),
+    ("check_params latin1.yaml", "latin1.yaml is not valid YAML in UTF-8: 'utf-8' codec can't"),
+    ("check_params ~nobody-of-this-name/x", "~nobody-of-this-name/x does not exist"),
+    ("fetch_weights --model_type {folder}/weights --output weights", "weights is the same as"),
+    ("fetch_weights --model_type ~nobody-of-this-name/x --output x", "no user has this name"),
+    (f"fetch_weights --model_type {LONG}{LONG} --output x", f"{LONG}: File name too long"),
+    (
+        f"fetch_weights --model_type scratch --output {LONG}",
+        "cannot be written (File name too long",
+    ),
+    ("fetch_weights --model_type scratch --output /proc/x", "/proc/x: cannot be written"),
+    ("fetch_weights --model_type scratch --output /proc/x/y", "/proc/x/y: cannot be written"),
+    ("fetch_weights --model_type scratch --output weights/x", "weights/x: cannot be written"),
+    ("fetch_weights --model_type scratch --output=", ". holds the working folder"),
+    ("fetch_weights --model_type scratch --output folder", "folder: cannot be written (Is a dir"),
+    ("fetch_data --dataset local --path {folder}/folder --output_dir folder/x", "folder/x lies in"),
+    ("fetch_data --dataset local --path ~nobody-of-this-name --output_dir x", "no user has this"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), BAD_PATHS)
+def test_a_path_that_cannot_be_used_is_one_line_and_nothing_is_lost(
+    run_script, tmp_path, monkeypatch, command, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "latin1.yaml").write_text("a: \xe4", encoding="latin-1")
+    (tmp_path / "weights").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("mine")
+    before = {path: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")}
+    script, *arguments = command.format(folder=tmp_path).split()
+    forced = ["--force"] if script != "check_params" else []
+    code, out, err = run_script(script, *arguments, *forced)
+    assert (code, out) == (2, "")
+    assert message in err and err.splitlines()[-1].startswith("error: ")
+    assert {path: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
 def can_mount() -> bool:

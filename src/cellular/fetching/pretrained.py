@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from cellular.base.errors import InputError
-from cellular.base.files import check_new
+from cellular.base.files import check_apart, check_new
 from cellular.fetching.archives import read_member
 from cellular.fetching.downloads import fetch
 from cellular.fetching.remotes import user_path
@@ -62,6 +62,8 @@ def fetch_weights(model_type: str, output: Path, *, seed: int = 0, force: bool =
     float
         The cell diameter stored in them, in pixels.
     """
+    known = model_type == SCRATCH or model_type in catalogue().weights
+    check_apart([output], [] if known else [user_path(model_type)])
     check_new(Path(output), force)
     state = pretrained_state(model_type, seed)
     weights.save(state, Path(output))
