@@ -85,6 +85,30 @@ def test_a_full_disk_is_an_error_and_is_left_clean(annotations, script):
     assert not done.stdout  # the disk is empty again
 
 
+@pytest.mark.skipif(not can_mount(), reason="a small disk needs Linux's user namespaces")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "--model_type scratch --output disk/x",
+            "disk/x: cannot be written (Read-only file system)",
+        ),
+        ("--model_type scellseg --output x", "disk/new: no folder for downloads can be made there"),
+    ],
+)
+def test_a_read_only_disk_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "disk").mkdir()
+    command = (
+        "mount -t tmpfs -o ro tmpfs disk && CELLULAR_CACHE=disk/new "
+        f"{sys.executable} {ROOT}/src/fetch_weights.py {arguments}"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.05, 0.2])
 def test_a_killed_stage_leaves_no_half_output_and_can_run_again(annotations, run_script, pause):
     annotations.three_splits()

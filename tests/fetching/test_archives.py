@@ -281,7 +281,14 @@ def no_archive(path):
     return "no readable archive|nothing|416"
 
 
+def nameless(path):
+    content = zipped({"x": b"x" * 100})
+    path.write_bytes(content.replace(b"x", b".").replace(b"." * 100, b"x" * 100))
+    return "leads out of the folder"
+
+
 HARM = [escape, absolute, drive, link, twice, understated, bomb, encrypted, truncated, no_archive]
+HARM += [nameless]
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -326,3 +333,28 @@ def test_tar_members_are_checked(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="no readable archive"):
         read_member(tmp_path / "x.tar.gz", "file")
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_an_archive_with_changed_bytes_is_right_or_refused(tmp_path, method):
+    random = np.random.default_rng(method)
+    members = {"a/x": random.bytes(300) + b"0" * 300, "a/y": b"y" * 99}
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    whole = path.read_bytes()
+    for number in range(200):
+        content = bytearray(whole)
+        for at in random.integers(len(whole), size=3):
+            content[at] = random.integers(256)
+        path.write_bytes(content[: random.integers(len(whole))] if number % 3 == 0 else content)
+        try:
+            unpack(path, tmp_path / str(number), ALL)
+        except InputError as error:
+            assert "x.zip" in str(error)
+        else:
+            for found in (tmp_path / str(number)).iterdir():
+                assert found.read_bytes() in members.values()

@@ -297,6 +297,25 @@ def test_a_file_must_have_the_size_and_md5_of_zenodos_record(cache, checksum, si
         assert not list(cache.glob("*masks.zip"))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"files": 1}',
+        b'{"files": [1]}',
+        b'{"files": [{"key": "masks.zip"}]}',
+        b'{"files": [{"key": "masks.zip", "size": "x", "checksum": "md5:0"}]}',
+        b'{"files": [{"key": "masks.zip", "size": 1, "checksum": null}]}',
+    ],
+)
+def test_a_record_of_zenodo_that_cannot_be_read_is_named(cache, answer):
+    files = {"/records/7/files/masks.zip": CONTENT, "/api/records/7": answer}
+    with serving(files) as site, pytest.raises(InputError, match="api/records/7: no list of files"):
+        fetch("x", source(site, size=None, sha256=None))
+
+
 def repository_with(folder, **remotes):
     """Write a .dvc/config that names remotes to the folder."""
     (folder / ".dvc").mkdir(parents=True)

@@ -42,7 +42,15 @@ ENCRYPTED = 0x1  # in the flags of a member
 MOST_GROWTH = 1100  # of a harmless member; deflate reaches a factor of 1032
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
-    *(lzma.LZMAError, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError),
+    *(
+        lzma.LZMAError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+        OverflowError,
+        IndexError,
+    ),
 )
 Place = Callable[[PurePosixPath], PurePosixPath | None]  # see `unpack`
 
@@ -79,7 +87,7 @@ def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
     faults, seen = Faults(), set()
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        escapes = path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
+        escapes = not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
         size, packed = member.file_size, member.compress_size
         checks = {
             "leads out of the folder": escapes,
@@ -203,7 +211,10 @@ class RemoteFile(io.RawIOBase):
         self.version: str | None = None
         with self.part(0, 1) as response:
             self.version = response.headers.get("ETag")
-            self.size = int(response.headers["Content-Range"].rpartition("/")[2])
+            size = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if not size.isdecimal():
+            raise InputError(f"{url}: the server does not say how large it is; name a mirror")
+        self.size = int(size)
 
     def part(self, start: int, length: int) -> requests.Response:
         """Request `length` bytes from `start`; the response is checked, its body not read yet."""

@@ -85,12 +85,15 @@ def zenodo_record(http: requests.Session, address: str, timeout: tuple) -> tuple
         return None
     try:
         answer.raise_for_status()
-        files = {file["key"]: file for file in answer.json()["files"]}
-    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        files = {
+            file["key"]: (int(file["size"]), *file["checksum"].partition(":")[::2])
+            for file in answer.json()["files"]
+        }
+    except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{asked}: no list of files ({error}); try again later") from None
     if name not in files:
         raise InputError(
             f"{asked}: the record has no file {name}; it has {', '.join(sorted(files))}"
         )
-    kind, _, checksum = files[name]["checksum"].partition(":")
-    return int(files[name]["size"]), checksum if kind == "md5" else ""
+    size, kind, checksum = files[name]
+    return size, checksum if kind == "md5" else ""
