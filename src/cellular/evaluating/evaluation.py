@@ -64,8 +64,8 @@ def evaluate(
 ) -> dict[str, dict]:
     """Score a model on prepared folders.
 
-    The diameter `annotated` is that of the cells in `annotated_dir` (default: the first folder).
-    For each folder it writes
+    The cells of `annotated_dir` (default: the first folder) give the diameter `annotated`. For
+    each folder it writes
 
     - to `output_dir` the files of `cellular.scoring.results`;
     - to `predictions_dir` (default: `<output_dir>/images`) the predicted label maps,
@@ -85,11 +85,13 @@ def evaluate(
     Raises
     ------
     InputError
-        Before the network runs, one error with all faults of the data.
+        Before the network runs, one error with all faults of the data; or if an output would
+        replace what is there or is read, or another process writes it.
     """
     output_dir = Path(output_dir)
     predictions_dir = Path(predictions_dir or output_dir / "images")
     overlays_dir = Path(overlays_dir or output_dir / "overlays")
+    annotated_dir = annotated_dir or test_dirs[0]
     names = [Path(folder).resolve().name for folder in test_dirs]
     if len(set(names)) < len(names):
         raise InputError(
@@ -99,8 +101,7 @@ def evaluate(
     paths = {name: files_of(output_dir, name) for name in names}
     outputs = [path for files in paths.values() for path in files.values()]
     outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
-    inputs = [*test_dirs, model_path, *([annotated_dir] if annotated_dir else [])]
-    check_apart(outputs, inputs)
+    check_apart(outputs, [*test_dirs, annotated_dir, model_path])
     _check_new(outputs, force)
     pairs = _checked(names, test_dirs)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
@@ -108,8 +109,13 @@ def evaluate(
         f"{field} is in more than one folder" for field, times in fields.items() if times > 1
     ).raise_all(output_dir)
     model = load_model(model_path, device)
-    annotated = annotated_diameter(annotated_dir or test_dirs[0])
-    settings = _settings(params, annotated, annotated_dir or test_dirs[0])
+    annotated = annotated_diameter(annotated_dir)
+    if params.diameter == ANNOTATED and annotated is None:
+        raise InputError(
+            f"{annotated_dir}: no annotated cell in it, so the diameter is unknown; give a number "
+            "of pixels, or none for the diameter that is stored in the weights"
+        )
+    settings = params.settings(annotated)
     run = _run(model, settings, annotated)
 
     with together(*outputs) as stagings:
@@ -161,15 +167,6 @@ def annotated_diameter(folder: Path) -> float | None:
     faults.raise_all(folder)
     sizes = [size for size in found if size is not None]
     return float(np.mean(sizes)) if sizes else None
-
-
-def _settings(params: SegmentParams, annotated: float | None, folder: Path) -> Settings:
-    if params.diameter == ANNOTATED and annotated is None:
-        raise InputError(
-            f"{folder}: no annotated cell in it, so the diameter is unknown; give a number of "
-            "pixels, or none for the diameter that is stored in the weights"
-        )
-    return params.settings(annotated)
 
 
 def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> dict:
