@@ -43,6 +43,18 @@ def check_size(path: Path, shape: tuple, other: Path, other_shape: tuple) -> Non
         )
 
 
+def median_diameter(labels: np.ndarray) -> float:
+    """Return the median diameter of the cells in pixels, as Cellpose does: sqrt(4 area / pi).
+
+    `labels` is (H, W). It is `SMALLEST_DIAMETER` if cells are smaller, or if there is none.
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    if not areas.size:
+        return SMALLEST_DIAMETER
+    return max(float(np.median(areas**0.5) / (np.pi**0.5 / 2)), SMALLEST_DIAMETER)
+
+
 def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
     """Number the objects of a label map 1 to n without gaps, in their order: (H, W) uint16.
 
@@ -58,18 +70,6 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
             "cut the field into smaller ones"
         )
     return dense.astype(np.uint16)
-
-
-def median_diameter(labels: np.ndarray) -> float:
-    """Return the median diameter of the cells in pixels, as Cellpose does: sqrt(4 area / pi).
-
-    `labels` is (H, W). It is `SMALLEST_DIAMETER` if cells are smaller, or if there is none.
-    """
-    areas = np.bincount(labels.ravel())[1:]
-    areas = areas[areas > 0]
-    if not areas.size:
-        return SMALLEST_DIAMETER
-    return max(float(np.median(areas**0.5) / (np.pi**0.5 / 2)), SMALLEST_DIAMETER)
 
 
 def check_cells(path: Path, labels: np.ndarray) -> None:
