@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 from helpers.annotations import write_png
 
 from cellular.base.errors import InputError
@@ -66,6 +67,15 @@ def test_image_and_masks_that_differ_in_size_are_refused(tmp_path):
     write_png(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
     write_png(tmp_path / "a_masks.png", LABELS)
     with pytest.raises(InputError, match=r"a_masks\.png: 2 x 2 pixels, but .*a\.png has 7 x 5"):
+        check_pairs(tmp_path)
+
+
+def test_a_pixel_without_a_number_is_told_before_anything_is_computed(tmp_path):
+    image = np.zeros((2, 2), np.float32)
+    image[1, 1] = np.inf
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    write_png(tmp_path / "a_masks.png", LABELS)
+    with pytest.raises(InputError, match=r"a\.tif: 1 of 4 values are NaN, infinite"):
         check_pairs(tmp_path)
 
 
