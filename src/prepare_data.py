@@ -26,7 +26,6 @@ def main(argv: Sequence[str] | None = None) -> str:
         flows_dir=args.flows_dir,
         device=devices.choose(args.device),
         skip_unannotated=args.skip_unannotated,
-        skip_unused=args.skip_unused,
         force=args.force,
     )
     counts = (
@@ -55,8 +54,6 @@ def _parser() -> cli.Parser:
     )
     text = "leave out images that have no masks"
     parser.add_argument("--skip_unannotated", action="store_true", help=text)
-    text = "leave out files that are neither images nor masks where these are expected"
-    parser.add_argument("--skip_unused", action="store_true", help=text)
     parser.path(
         "--flows_dir",
         help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "

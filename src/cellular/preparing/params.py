@@ -22,6 +22,9 @@ class PrepareParams(Section):
     exclude: list[Text] = Field(["Unidentified"])
     """classes that 'all' leaves out, in upper or lower case; each still has its own folder. An
     empty list in params.yaml leaves out none, and so does a name that no class has"""
+    skip_unused: bool = False
+    """pass over files in the folders of images and masks that have no place in the layout, and list
+    them in the log; otherwise they are an error"""
     # Cells of fewer pixels have no shape; of more, a crop of 1024 px does not show a whole one.
     cell_diameter: NoneOr[Annotated[Float, Field(ge=5, le=500)]] = Field(
         None, description=CELL_DIAMETER_HELP

@@ -103,7 +103,6 @@ def process_masks(
     flows_dir: Path | None = None,
     device: torch.device | None = None,
     skip_unannotated: bool = False,
-    skip_unused: bool = False,
     force: bool = False,
 ) -> dict:
     """Write `<output_dir>/<class>/<split>/<field>_masks.<format>` beside a copy of each image.
@@ -122,7 +121,6 @@ def process_masks(
     flows_dir : folder for the training sets `train` and `valid` of the class (default: none)
     device : on which the flows are computed (default: the CPU)
     skip_unannotated : leave out images without masks, which are a fault otherwise
-    skip_unused : leave out files that have no place in the layout, which are a fault otherwise
 
     Returns
     -------
@@ -148,12 +146,13 @@ def process_masks(
     for item in fields:
         unannotated.pop(item.name, None)
     left += unused(images_dir, is_field, "<field>.<png|jpg|tif>")
-    if skip_unused:
+    if params.skip_unused:
         for sentence in left:
             log.warning("%s", sentence)
     else:
         faults += [
-            f"{sentence}; move it elsewhere, or leave out such files with --skip_unused"
+            f"{sentence}; move it elsewhere, or leave out such files with --skip_unused (in params.yaml "
+            "prepare.skip_unused)"
             for sentence in left
         ]
     if skip_unannotated:
