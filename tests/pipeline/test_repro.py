@@ -36,10 +36,13 @@ def test_the_pipeline_makes_what_it_promises(repository):
                 "counts",
                 "fields",
                 "groups",
+                "run",
+                "files",
                 f"interval_{interval}",
             }
             assert result["groups"].keys() == {"well", "timepoint", "size", "crowding", "border"}
-        assert len(list((repository.folder / "metrics" / model / "images").rglob("*.png"))) == 6
+        # a typical and the worst field, which are one in test and valid, and a sheet of cells
+        assert len(list((repository.folder / "metrics" / model / "images").rglob("*.png"))) == 7
     assert len((repository.folder / "metrics/train.csv").read_text().splitlines()) == 3
     compared = repository.json("metrics/comparison.json")["valid"]["difference_by_cell"]
     precision = compared["objects"]["average_precision"]["0.5"]

@@ -151,8 +151,8 @@ def process_masks(
             log.warning("%s", sentence)
     else:
         faults += [
-            f"{sentence}; move it elsewhere, or leave out such files with --skip_unused (in params.yaml "
-            "prepare.skip_unused)"
+            f"{sentence}; move it elsewhere, or leave out such files with --skip_unused (in "
+            "params.yaml prepare.skip_unused)"
             for sentence in left
         ]
     if skip_unannotated:
