@@ -38,7 +38,7 @@ def raw(pieces):
     ]
 
 
-def ours(raw, pretrained, params, seed=0, checkpoint=None):
+def ours(raw, pretrained, params, seed=0, **options):
     groups = [
         [
             in_memory(str(number), *pair, params.channels)
@@ -48,7 +48,7 @@ def ours(raw, pretrained, params, seed=0, checkpoint=None):
     ]
     net = weights.network(weights.load(pretrained))
     fabric = launch(CPU, params.precision)
-    run, _ = train(net, *groups, params, seed=seed, fabric=fabric, checkpoint=checkpoint)
+    run, _ = train(net, *groups, params, seed=seed, fabric=fabric, **options)
     return net, run
 
 
@@ -117,6 +117,15 @@ def test_every_crop_depends_on_the_seed(raw, pretrained):
         for seed in (5, 5, 6)
     ]
     assert losses[0] == losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("scores", [[0.0, 0.0, 0.0], [0.5, 0.1, 0.5]])
+def test_of_epochs_with_the_same_ap50_the_one_with_the_lowest_loss_is_kept(raw, pretrained, scores):
+    params = TrainParams(**SMALL, **RECIPES["adamw"], keep="ap50", images_per_epoch=4)
+    left = list(scores)
+    _, run = ours(raw, pretrained, params, ap50=lambda state: left.pop(0))
+    losses = [epoch.valid_loss for epoch in run.epochs]
+    assert losses[2] < losses[0] and run.best == 3
 
 
 def test_the_error_for_a_loss_that_explodes_says_what_to_change(raw, pretrained):
