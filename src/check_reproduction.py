@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# First: from here on an interrupt ends in one line.
+from cellular.base import cli  # isort: skip
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from cellular.base import cli
 from cellular.base.errors import InputError
 from cellular.base.params import flat, parse_params, read_params
 from cellular.scoring.results import read_json

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -288,7 +289,7 @@ def test_real_images_named_as_cellpose_does_go_through_all_stages(run_script, pr
 
     from cellular.fetching.downloads import fetch
 
-    archive = fetch("scellseg", catalogue().files["scellseg"])
+    archive = fetch("scellseg", catalogue().files["scellseg"], Path.stat)
     folder = tmp_path / "kc167"
     folder.mkdir()
     with tarfile.open(archive) as opened:

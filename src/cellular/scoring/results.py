@@ -179,7 +179,14 @@ def read_table(path: Path, kinds: Mapping[Any, str] | None = None) -> pd.DataFra
         text = path.read_bytes().decode("utf-8")
         if not text.endswith("\n"):
             raise ValueError("its last line is cut")
-        table = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])
+        # Round trip: pandas' own way of reading numbers may change their last bit.
+        table = pd.read_csv(
+            io.StringIO(text),
+            dtype=kinds,
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
         missing = [name for name in kinds or () if name not in table]
         if missing:
             raise ValueError(f"no column {missing[0]}")
