@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         help="file for the few numbers by which DVC compares runs, as JSON; needs train.json in "
         "metrics_dir, and the models pretrained and finetuned",
     )
-    parser.seed("the resamples of the intervals")
+    parser.seed("the resamples of the intervals, and the signs of the test")
     parser.unit()
     parser.force()
     args = parser.parse_args(argv)

@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.path(
         "masks",
         nargs="?",
-        help="your own folder of masks, or of images and masks; with the profile paper, the "
-        "pretrained model is then scored at their diameter (default: the tracked data set)",
+        help="your own folder of masks, or of images and masks; the pretrained model is "
+        "scored at their diameter (default: the tracked data set)",
     )
     text = "folder for paper_table.md, .csv and .json (default: experiments/<profile>)"
     parser.path("output", nargs="?", help=text)

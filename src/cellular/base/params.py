@@ -24,8 +24,8 @@ CELL_DIAMETER_HELP = (
     "outlines, more pixels to compute"
 )
 GAMMA_HELP = (
-    "raise the images that the network sees, normalised channel by channel, to this power. Below "
-    "1 dim cells become brighter; 1 changes nothing"
+    "bend the tones of each channel that the network sees by this power, between its 1st and 99th "
+    "percentile, which keep their values. Below 1 dim cells become brighter; 1 changes nothing"
 )
 
 

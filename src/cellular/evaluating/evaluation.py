@@ -33,7 +33,7 @@ from cellular.imaging.fields import (
     read_pair,
 )
 from cellular.imaging.images import read_labels, write_labels
-from cellular.imaging.masks import median_diameter, relabel
+from cellular.imaging.masks import FAR, median_diameter, relabel
 from cellular.network.segmentation import load_model, precision_of, scale_of, segment_pairs
 from cellular.network.settings import Settings
 from cellular.scoring.cells import table_of_cells
@@ -43,7 +43,6 @@ from cellular.scoring.summary import summary_of
 
 log = logging.getLogger(__name__)
 
-FAR = 1.5  # factor between two diameters from which on scores suffer
 AHEAD = 2  # fields that wait to be scored and saved while the network runs
 
 

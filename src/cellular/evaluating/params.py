@@ -100,4 +100,5 @@ class EvalParams(Inference, Scoring):
     """The whole section `eval` of params.yaml."""
 
     seed: Int = Field(0, ge=0, lt=2**31)
-    """decides how fields or cells are resampled for the intervals"""
+    """decides the resamples of a single field's cells, and the signs of the test with more than 13
+    sites or wells"""

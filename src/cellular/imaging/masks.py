@@ -12,6 +12,7 @@ from cellular.base.errors import InputError
 from cellular.imaging.images import MOST_OBJECTS, label_files
 
 SMALLEST_DIAMETER = 5.0  # pixels; Cellpose's limit, because smaller ones magnify images too far
+FAR = 1.5  # factor between the diameter that a model is told and the annotated one: scores suffer
 
 
 def object_mask(image: np.ndarray) -> np.ndarray:

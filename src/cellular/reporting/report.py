@@ -23,6 +23,7 @@ from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new, together
 from cellular.base.params import flat
 from cellular.imaging.images import read_image
+from cellular.imaging.masks import FAR
 from cellular.reporting import figures
 from cellular.reporting.comparison import DECIDES, SplitComparison, compare
 from cellular.scoring.results import check_there, files_of, read_json, read_scores, read_table
@@ -31,7 +32,6 @@ from cellular.scoring.uncertainty import SITE
 
 QUALITY = 50  # of WebP, at which outlines stay sharp
 SHA256, DIGITS = 64, 12  # length of a hash, and how much of it is shown
-FAR = 1.5  # factor between the diameter that a model is given and the annotated one
 DECISIVE = ("src", "params.yaml", "requirements.txt", "dvc.yaml")  # what decides a result
 KINDS = {
     "class": "class",
