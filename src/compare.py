@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> str:
     inputs = [args.metrics_dir / "train.json"]
     for model, split in product(args.models, args.splits):
         inputs += files_of(args.metrics_dir / model, split).values()
+    check_apart(outputs, inputs)
     for path in outputs:
-        check_apart([path], [*inputs, *(other for other in outputs if other is not path)])
         check_new(path, args.force)
     comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed, args.unit)
     tables = markdown(comparisons)

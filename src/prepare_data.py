@@ -61,9 +61,9 @@ def _parser() -> cli.Parser:
     )
     text = "class whose flows are computed (default: all, every class but the excluded)"
     parser.add_argument("--class_name", default=ALL, help=text)
-    text = "channels to train on, to check that all images have them (default: 0 0, grey)"
+    text = "channels that a model is given, to check that all images have them; may be given again"
     parser.add_argument(
-        "--channels", nargs=2, type=int, choices=range(4), default=[0, 0], help=text
+        "--channels", nargs=2, type=int, choices=range(4), action="append", default=[], help=text
     )
     parser.parameters(PrepareParams, val_pattern="v", test_pattern="t", formats="f", exclude="e")
     parser.device()

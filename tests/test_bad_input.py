@@ -488,6 +488,7 @@ NOT_FLOWS: dict[str, tuple[Callable[[Path], object], str]] = {
         "fields.json",
     ),
     "a key is missing": (index(lambda c: c.pop("fields")), "fields.json"),
+    "a hash is missing": (index(lambda c: c["fields"][0]["sha256"].pop("flows")), "fields.json"),
     "a word for a number": (
         index(lambda c: c["fields"][0].update(diameter="large")),
         "fields.json",
@@ -564,6 +565,14 @@ def test_flags_that_cannot_be_used(data, run_script, flags, sentence):
     assert code == 2
     is_one_line(err, sentence)
     assert listing(data) == before
+
+
+def test_channels_that_an_image_lacks(data, run_script):
+    (data / "out/all/test/a_ST_C03_s1.png").unlink()
+    tifffile.imwrite(data / "out/all/test/a_ST_C03_s1.tif", COLOUR[..., :2].copy())
+    code, _, err = evaluate(run_script, data, "--channels", 3, 0)
+    assert code == 2
+    is_one_line(err, "an image of 2 channels, without the channel 3")
 
 
 OVER_INPUTS: dict[str, tuple[Callable, tuple[str, str], str]] = {

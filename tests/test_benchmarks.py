@@ -55,7 +55,7 @@ def test_a_tolerance_is_the_largest_difference_rounded_up_to_three_digits():
         {"test": {"ap50": 0.5732, "count_error": -0.27}, "best_valid_loss": 1.5999},
     ]
     assert tolerance.tolerances_of(committed, runs) == {
-        "test": {"ap50": 0.005, "count_error": 0.0},
+        "test": {"ap50": 0.006, "count_error": 0.0},
         "best_valid_loss": 0.011,
     }
 

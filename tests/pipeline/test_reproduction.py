@@ -12,8 +12,9 @@ from check_reproduction import compare
 pytestmark = pytest.mark.slow
 
 
-def test_the_default_recipe_gives_the_committed_numbers(tmp_path):
+def test_the_default_recipe_gives_the_committed_numbers(tmp_path, monkeypatch):
     """`dvc commit` would record any numbers as the result of any parameters; this tells."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # as a user would run it
     repository = Repository(tmp_path / "repository")
     repository.git("clone", "-q", str(ROOT), str(repository.folder), cwd=ROOT)
     committed = repository.json("metrics/summary.json")

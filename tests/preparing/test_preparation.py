@@ -415,7 +415,7 @@ def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepar
     arguments = ("--flows_dir", flows, "--report", report)
     before = sorted(annotations.folder.rglob("*"))
     code, _, err = prepare(*arguments, "--cell_diameter", 5)
-    assert code == 2 and f"{VALID}: 6 x 6 pixels after resizing to cell_diameter" in err
+    assert code == 2 and f"{VALID}: 6 x 6 pixels at the size that cell_diameter asks for" in err
     assert sorted(annotations.folder.rglob("*")) == before
     assert prepare(*arguments)[0] == 0
     assert flows.is_dir() and report.is_file()
@@ -504,24 +504,27 @@ def test_classes_may_all_be_kept(annotations, prepare):
 
 
 @pytest.mark.parametrize(
-    ("channels", "message"),
-    [
-        ((3, 1), f"{TEST}.tif: an image of 2 channels, without the channel 3 that is to be"),
-        ((2, 3), f"{VALID}.tif: a grey image, without the channel 2 that is to be trained on"),
-    ],
+    "channels", [("--channels", 3, 1), ("--channels", 0, 0, "--channels", 2, 3)]
 )
-def test_channels_that_an_image_lacks_are_told_before_any_training(
-    annotations, prepare, channels, message
-):
+def test_channels_that_an_image_lacks_are_told_before_any_training(annotations, prepare, channels):
     annotations.three_splits()
     for field, shape in ((VALID, (96, 96)), (TEST, (96, 96, 2))):
         (annotations.images / f"{field}.png").unlink()
         image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
         tifffile.imwrite(annotations.images / f"{field}.tif", image)
-    code, _, err = prepare("--channels", *channels)
-    assert code == 2 and message in err
-    assert "choose --channels among 0 (grey) to" in err
+    code, _, err = prepare(*channels)
+    assert code == 2 and f"{TEST}.tif: an image of 2 channels, without the channel 3" in err
+    assert VALID not in err  # grey is seen in grey, whatever the channels
+    assert "choose among 0 (grey) to 2" in err
     assert prepare("--channels", 0, 3)[0] == 0  # of grey there is no second channel
+
+
+def test_a_class_needs_cells_in_the_test_fields_too(annotations, prepare):
+    annotations.three_splits()
+    annotations.object(TRAIN, "rare", "x", disc(80, 80))
+    annotations.object(VALID, "rare", "x", disc(80, 80))
+    code, _, err = prepare("--class_name", "rare")
+    assert code == 2 and "no cell of the class 'rare' in the test split" in err
 
 
 def test_a_channel_of_one_value_is_told_and_reported(annotations, prepare):

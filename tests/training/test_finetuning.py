@@ -20,7 +20,7 @@ from cellpose.train import train_seg
 from filelock import FileLock
 from helpers.annotations import ROOT, write_png
 
-from cellular.base.files import digest
+from cellular.base.files import digest, whole
 from cellular.base.provenance import computed_on
 from cellular.imaging.fields import check_pairs, read_pair
 from cellular.imaging.images import write_labels
@@ -190,6 +190,16 @@ def test_an_output_that_would_replace_an_input_is_refused_with_force_too(
     assert (code, out) == (2, "") and err.count("\n") == 1 and filled(message) in err
     assert before == {path: path.stat().st_mtime_ns for path in [pretrained, *pieces.rglob("*")]}
     assert not (tmp_path / "experiments").exists()
+
+
+def test_a_table_that_cannot_be_written_loses_no_saved_state(run_train, tmp_path, cache):
+    losses = tmp_path / "experiments/mine/train.csv"
+    with whole(losses):  # as another process would hold it
+        code, _, err = run_train("--save_every", 1)
+        assert code == 2 and "another process writes it now" in err
+        assert list(cache.glob("*.state"))
+    assert run_train("--save_every", 1)[0] == 0
+    assert len(losses.read_text().splitlines()) == 3
 
 
 def test_losses_of_another_run_are_replaced_with_force_only(run_train, tmp_path):

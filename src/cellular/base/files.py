@@ -47,8 +47,8 @@ def check_new(path: Path, force: bool) -> None:
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise `InputError` if replacing an output could lose an input, or another output of the run.
 
-    That is so if one of the two is, holds or lies in the other; links are followed. A folder that a
-    run only adds files to is no output: give the files.
+    That is so if one of the two is, holds or lies in the other; links are followed. If a run only
+    adds files to a folder, give those files, not the folder.
     """
     others = [(path, "which this run reads") for path in inputs]
     for output in outputs:
@@ -100,7 +100,10 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def together(*paths: Path) -> Iterator[list[Path]]:
-    """Do what `whole` does for several outputs of one run: all of them appear, or none."""
+    """Do what `whole` does for several outputs of one run: all of them appear, or none.
+
+    A kill in the moment in which they appear may leave some of them missing, never old beside new.
+    """
     outputs = [Path(path) for path in paths]
     with ExitStack() as claims:
         homes = [claims.enter_context(_claimed(path)) for path in outputs]
@@ -109,11 +112,13 @@ def together(*paths: Path) -> Iterator[list[Path]]:
             yield stagings
         with ExitStack() as undo:
             for home, staging, path in zip(homes, stagings, outputs, strict=True):
-                with _writable(path):
-                    # A file takes another's place in one step, but nothing takes a folder's. Of
-                    # several outputs, the old ones are needed until all new ones are in place.
-                    if os.path.lexists(path) and (staging.is_dir() or len(outputs) > 1):
+                # A file takes another's place in one step, but nothing takes a folder's. Of several
+                # outputs, all old ones leave before the first new one comes: never are both there.
+                if os.path.lexists(path) and (staging.is_dir() or len(outputs) > 1):
+                    with _writable(path):
                         path.rename(_old(home, path))
+            for staging, path in zip(stagings, outputs, strict=True):
+                with _writable(path):
                     staging.replace(path)
                 if len(outputs) > 1:
                     undo.callback(remove, path)

@@ -102,7 +102,7 @@ def evaluate(
     outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
     check_apart(outputs, [*test_dirs, annotated_dir, model_path])
     _check_new(outputs, force)
-    pairs = _checked(names, test_dirs)
+    pairs = _checked(names, test_dirs, params.channels)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
     Faults(
         f"{field} is in more than one folder" for field, times in fields.items() if times > 1
@@ -187,12 +187,14 @@ def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> d
     }
 
 
-def _checked(names: Sequence[str], folders: Sequence[Path]) -> dict[str, list[Pair]]:
+def _checked(
+    names: Sequence[str], folders: Sequence[Path], channels: Sequence[int]
+) -> dict[str, list[Pair]]:
     """Return the fields of each folder by its name; one `InputError` reports all faults."""
     pairs, faults = {}, Faults()
     for name, folder in zip(names, folders, strict=True):
         with faults.collect():
-            pairs[name] = check_pairs(folder)
+            pairs[name] = check_pairs(folder, channels)
     faults.raise_all(" and ".join(map(str, folders)))
     return pairs
 

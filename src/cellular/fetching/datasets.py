@@ -106,9 +106,12 @@ def _channels(source: DatasetSource, staging: Path, data: DataParams) -> None:
     faults.raise_all(address)
     (staging / "images").mkdir()
 
+    # Colours of one's own are those of the channels, and not of the merged picture.
+    raw = data.rendering == "raw" or bool(data.colours)
+
     def merge(field: str) -> None:
         planes = [channels / f"{field}_{wave}.TIF" for wave in RGB]
-        merge_channels(planes, staging / "images" / f"{field}.tif", raw=data.rendering == "raw")
+        merge_channels(planes, staging / "images" / f"{field}.tif", raw=raw)
 
     faults.map(merge, fields, "merge")
     faults.raise_all(channels)

@@ -358,8 +358,34 @@ def write_classes(path: Path, classes: Sequence[str]) -> None:
         writer.writerows(enumerate(classes, start=1))
 
 
-def check_pairs(folder: Path) -> list[Pair]:
+def channels_of(image: np.ndarray, channels: Sequence[int]) -> list[int]:
+    """Return which channels of an image, (H, W[, C]), a network sees, 0 for grey.
+
+    `channels` is Cellpose's pair: to segment (0: grey) and nuclear (0: none). Grey has no second
+    one, and an image of one channel is always seen in grey.
+    """
+    first, second = channels
+    if image.ndim == 2 or not first:
+        return [0]
+    return [first, second] if second else [first]
+
+
+def check_channels(path: Path, image: np.ndarray, channels: Sequence[int]) -> None:
+    """Raise `InputError` if an image, (H, W[, C]), lacks a channel that a network is given."""
+    count = image.shape[2] if image.ndim == 3 else 1
+    lacking = [number for number in channels_of(image, channels) if number > count]
+    if lacking:
+        raise InputError(
+            f"{path}: an image of {count} channels, without the channel {lacking[0]} that a model "
+            f"is given; choose among 0 (grey) to {count} (in params.yaml train.channels and "
+            "channels.pretrained)"
+        )
+
+
+def check_pairs(folder: Path, channels: Sequence[int] = (0, 0)) -> list[Pair]:
     """Return the fields of a prepared folder, after reading all of their files once.
+
+    `channels` are those that a network is to be given.
 
     Raises
     ------
@@ -370,7 +396,8 @@ def check_pairs(folder: Path) -> list[Pair]:
     faults = Faults()
     for pair in pairs:
         with faults.collect():
-            _, labels = read_pair(pair)
+            image, labels = read_pair(pair)
+            check_channels(pair.image, image, channels)
             read_excluded(pair, labels)
             read_classes(pair)
     faults.raise_all(folder)

@@ -118,7 +118,12 @@ def _read_tiff(path: Path, numbers: bool) -> np.ndarray:
             series = tiff.series[0]
             page = series.keyframe
             # A JPEG that ends early is decoded without an error, and its end is grey.
-            ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
+            ends = [
+                offset + count
+                for each in series.pages
+                if each is not None
+                for offset, count in zip(each.dataoffsets, each.databytecounts, strict=False)
+            ]
             if max(ends, default=0) > path.stat().st_size:
                 raise ValueError("its pixels end after the file")
             image = series.asarray()

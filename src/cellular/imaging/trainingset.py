@@ -48,8 +48,10 @@ class Entry(_Record):
     scale: Positive
     shape: tuple[int, int]
     percentiles: dict[int, tuple[Finite, Finite]]  # of each channel, before it was resized
-    sha256: dict[Literal["image", "flows"], Sha256]  # of the two files
-    source: dict[Literal["image", "labels"], Sha256]  # of the files that they are computed from
+    sha256: Annotated[dict[Literal["image", "flows"], Sha256], Field(min_length=2)]  # of the files
+    source: Annotated[
+        dict[Literal["image", "labels"], Sha256], Field(min_length=2)
+    ]  # of the files that they are computed from
 
 
 class Index(_Record):

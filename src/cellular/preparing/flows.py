@@ -120,7 +120,7 @@ def write_sets(
         factor = cell_diameter / float(np.mean(sizes))
         if factor > MOST_ENLARGED:
             raise InputError(
-                f"{folders['train']}: cells of {np.mean(sizes):.3g} px would be enlarged to "
+                f"the training cells, of {np.mean(sizes):.3g} px, would be enlarged to "
                 f"cell_diameter {cell_diameter:g}, by more than {MOST_ENLARGED}; give a smaller one"
             )
     fields = {}
@@ -136,7 +136,7 @@ def write_sets(
             device=device,
         )
         fields[name] = faults.map(write, group, f"flows, {name}")
-    faults.raise_all(output)
+    faults.raise_all("the flows")
     for name in pairs:
         index = Index(
             cell_diameter=cell_diameter or NETWORK_DIAMETER,
@@ -161,12 +161,12 @@ def _write(
     limits = percentiles(field.image)
     if factor != 1.0:
         field = shrunk(field, factor)
-        height, width = field.labels.shape
-        if min(height, width) < SMALLEST_SIDE:
-            raise InputError(
-                f"{pair.field}: {width} x {height} pixels after resizing to cell_diameter, "
-                f"expected at least {SMALLEST_SIDE} a side; give a larger cell_diameter"
-            )
+    height, width = field.labels.shape
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"{pair.field}: {width} x {height} pixels at the size that cell_diameter asks for, "
+            f"expected at least {SMALLEST_SIDE} a side"
+        )
     _warn_of_large_cells(pair.field, field.labels)
     arrays = {
         "image": np.ascontiguousarray(field.image),

@@ -20,8 +20,8 @@ class PrepareParams(Section):
     formats: list[Literal["png", "tif"]] = Field(["png"], min_length=1)
     """file formats of the label maps; several may be given"""
     exclude: list[Text] = Field(["Unidentified"])
-    """classes that 'all' leaves out, in upper or lower case; each still has its own folder. An
-    empty list in params.yaml leaves out none, and so does a name that no class has"""
+    """classes that 'all' leaves out, in upper or lower case; each still has its own folder. To
+    leave out none, give an empty list in params.yaml, or any name that no class has"""
     skip_unused: bool = False
     """pass over files in the folders of images and masks that have no place in the layout, and list
     them in the log; otherwise they are an error"""

@@ -21,6 +21,8 @@ from cellular.imaging.fields import (
     SPLITS,
     TRAINING_SPLITS,
     FieldMasks,
+    channels_of,
+    check_channels,
     find_images,
     find_masks,
     image_of,
@@ -98,7 +100,7 @@ def process_masks(
     params: PrepareParams,
     *,
     class_name: str = ALL,
-    channels: Sequence[int] = (0, 0),
+    channels: Sequence[Sequence[int]] = (),
     report_path: Path | None = None,
     flows_dir: Path | None = None,
     device: torch.device | None = None,
@@ -116,8 +118,9 @@ def process_masks(
 
     Parameters
     ----------
-    class_name : the class to train on, which must have cells in training and validation fields
-    channels : the channels to train on, in Cellpose's numbers; every image must have them
+    class_name : the class to train on and to score, which must have cells in each split
+    channels : pairs of channels that models are given, in Cellpose's numbers; every image must have
+        them
     flows_dir : folder for the training sets `train` and `valid` of the class (default: none)
     device : on which the flows are computed (default: the CPU)
     skip_unannotated : leave out images without masks, which are a fault otherwise
@@ -193,7 +196,7 @@ def process_masks(
                     f"split {split} stays empty: all cells of its fields are of the excluded "
                     f"classes {', '.join(params.exclude)}; change --exclude or the patterns"
                 )
-        for split in TRAINING_SPLITS:
+        for split in SPLITS:
             if not report["splits"].get(class_name, {}).get(split, {}).get("cells"):
                 raise InputError(
                     f"{input_path}: no cell of the class {class_name!r} in the {split} split; "
@@ -220,7 +223,7 @@ def _process_field(
     output: Path,
     split: str,
     params: PrepareParams,
-    channels: Sequence[int],
+    channels: Sequence[Sequence[int]],
 ) -> FieldReport:
     report = FieldReport(item.name, split)
     faults = Faults()
@@ -233,7 +236,9 @@ def _process_field(
                 f"{image}: {shape[1]} x {shape[0]} pixels, expected at least {SMALLEST_SIDE} a "
                 "side, which is two of the smallest cells; leave the field out"
             )
-        report.blank_channels = _blank_channels(image, pixels, channels)
+        for pair in channels:
+            check_channels(image, pixels, pair)
+        report.blank_channels = _blank_channels(pixels, channels)
     with faults.collect():
         found = (
             _from_label_map(item.label_map)
@@ -261,24 +266,9 @@ def _process_field(
     return report
 
 
-def _blank_channels(path: Path, image: np.ndarray, channels: Sequence[int]) -> list[int]:
-    """Return which channels to train on have one value in all pixels of an image, (H, W[, C]).
-
-    Raises
-    ------
-    InputError
-        If the image lacks one of the channels.
-    """
-    count = image.shape[2] if image.ndim == 3 else 0
-    first, second = channels
-    wanted = [first, second] if first and second else [first]  # grey has no second, 0 is none
-    lacking = [number for number in wanted if number > count]
-    if lacking:
-        what = f"an image of {count} channels" if count else "a grey image"
-        raise InputError(
-            f"{path}: {what}, without the channel {lacking[0]} that is to be trained on; choose "
-            f"--channels among 0 (grey) to {count} (in params.yaml train.channels)"
-        )
+def _blank_channels(image: np.ndarray, channels: Sequence[Sequence[int]]) -> list[int]:
+    """Return which channels that models are given have one value in an image, (H, W[, C])."""
+    wanted = sorted({number for pair in channels for number in channels_of(image, pair)})
     parts = {number: image[..., number - 1] if number else image for number in wanted}
     return [number for number, part in parts.items() if (part == part[0, 0]).all()]
 

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from cellular.base.files import cache_dir, whole
+from cellular.base import provenance
+from cellular.base.files import cache_dir, remove, whole
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ PACKAGE = __name__.partition(".")[0]
 SHA256_BYTES = 32
 KEPT_DAYS = 30  # states of runs that were stopped and never went on are removed after that ...
 KEPT_BYTES = 5_000_000_000  # ... and, the oldest first, when all together are larger
-LIBRARIES = ("cellpose", "lightning-fabric", "numpy", "opencv-python-headless", "torch")
+LIBRARIES = (*provenance.LIBRARIES, "lightning-fabric")
 
 
 def code_identity() -> str:
@@ -106,3 +107,7 @@ def _prune(folder: Path, keep: Path) -> None:
             with suppress(Timeout), FileLock(folder / f".{path.stem}.lock", timeout=0):
                 path.unlink()
                 log.info("%s: state of a training that stopped %.0f days ago, removed", path, days)
+    for left in folder.glob(".*.state.partial"):  # killed while its state was saved
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > KEPT_DAYS * 86400:
+                remove(left)

@@ -164,9 +164,10 @@ def fine_tune(
         return _summary(run_all()[0], params, fields)
     name = identity(code_identity(), params.model_dump_json(), json.dumps(origin))
     with Checkpoint(name) as checkpoint:
-        if not checkpoint.path.exists():  # this is no run that goes on
+        if not (checkpoint.mine and checkpoint.path.exists()):  # this is no run that goes on
             check_new(outputs.losses, force)
         with together(outputs.model, outputs.last_model, outputs.summary) as stagings:
+            outputs.check([], force)  # again: another process may have written them meanwhile
             run, last = run_all(checkpoint=checkpoint, on_epoch=partial(_write_csv, outputs.losses))
             summary = _summary(run, params, fields) | {"run": origin}
             _write(stagings, [run.best_state or last, last], summary, fields)

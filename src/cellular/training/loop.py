@@ -57,6 +57,10 @@ READ_EVERY = 0.5  # seconds between two readings of the loss: each makes a GPU w
 REPEATED = 1.0  # seconds within which a launcher passes on a signal that has come already
 
 
+class Exploded(InputError):
+    """The loss is not a number, or so large that no run recovers from it."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """The record of an epoch. Losses are means over crops; None: there was no validation."""
@@ -295,7 +299,7 @@ def train(
                 done = len(trainer.progress.epochs)
                 if interrupts.agreed or trainer.progress.stopped or done % save_every == 0:
                     _save(trainer, checkpoint)
-    except InputError:
+    except Exploded:
         if checkpoint:
             checkpoint.remove()  # a run that resumes there would end in the same way
         if trainer.progress.epochs:
@@ -391,11 +395,11 @@ def _finish_epoch(trainer: Trainer) -> None:
 
 
 def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
-    """Raise `InputError` if the loss is not a number, or so large that no run recovers from it."""
+    """Raise `Exploded` if the loss is."""
     if loss < EXPLODED:
         return
     value = f"{loss:.3g}" if math.isfinite(loss) else "not a number any more"
-    raise InputError(
+    raise Exploded(
         f"the loss is {value} in epoch {epoch}, at a learning rate of {rate:.3g}; "
         f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
         + (", or precision 32" if params.precision == "fp16" else "")
