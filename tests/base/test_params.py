@@ -137,7 +137,7 @@ def test_a_file_that_is_not_a_params_yaml_is_named(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_defaults_of_the_scripts_are_those_of_the_paper():
+def test_rate_epochs_batches_channels_and_splits_of_the_scripts_are_the_papers():
     from cellular.preparing.params import PrepareParams
 
     recipe = TrainParams()
