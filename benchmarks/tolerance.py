@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,9 @@ ROUNDING: dict[str, dict[str, Any]] = {
 SEEDS: dict[str, dict[str, Any]] = {f"seed {seed}": {"seed": seed} for seed in (1, 2, 3)}
 SMALL = {"n_epochs": 1, "images_per_epoch": 4, "valid_images": 1, "augment": "false"}
 HOW = (
-    "The tolerance of a number is the largest difference between any two of the runs listed here, "
-    "rounded up to three digits: the committed run (default parameters, seed {seed}), and others "
-    "with other rounding or another seed of training; measured by make bench-tolerance."
+    "The tolerance of a number is three standard deviations of the difference between two of the "
+    "runs listed here, rounded up to three digits: the committed run (default parameters, seed "
+    "{seed}), and others with other rounding or another seed; measured by make bench-tolerance."
 )
 
 
@@ -93,9 +94,9 @@ def tolerances_of(committed: dict, runs: Sequence[dict]) -> dict:
         if isinstance(value, dict):
             tolerances[name] = tolerances_of(value, others)
         else:
-            # The numbers have four digits, and more of a difference are errors of floating point.
-            largest = round(max(*others, value) - min(*others, value), 4)
-            tolerances[name] = math.ceil(round(largest * 1000, 1)) / 1000
+            # A difference of two has the square root of 2 times the deviation of one.
+            tolerance = 3 * math.sqrt(2) * statistics.stdev([value, *others])
+            tolerances[name] = math.ceil(round(tolerance * 1000, 1)) / 1000
     return tolerances
 
 
