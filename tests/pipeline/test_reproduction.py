@@ -12,6 +12,9 @@ from check_reproduction import compare
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.timeout(
+    3600
+)  # minutes where the processor computes in bf16, a quarter of an hour else
 def test_the_default_recipe_gives_the_committed_numbers(tmp_path, monkeypatch):
     """`dvc commit` would record any numbers as the result of any parameters; this tells."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # as a user would run it
