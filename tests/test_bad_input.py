@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-import yaml
-from helpers.annotations import ROOT, SIDE, Annotations, disc, write_png
+from helpers.annotations import SIDE, Annotations, disc, write_png
+from helpers.repository import write_params
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +55,15 @@ def is_one_line(err: str, sentence: str) -> None:
     *_, last = err.split("error: ")
     assert err.count("error: ") == 1 and last.count("\n") == 1, err
     assert re.search(sentence, last), err
+
+
+def refused(folder: Path, sentence: str, use: Callable, *arguments: object) -> None:
+    """Check that a script refuses its input with this sentence, and leaves `folder` as it was."""
+    before = listing(folder)
+    code, _, err = use(*arguments)
+    assert code == 2
+    is_one_line(err, sentence)
+    assert listing(folder) == before
 
 
 def tiff(annotations: Annotations, pixels: np.ndarray, field: str = FIELD, **options) -> Path:
@@ -211,21 +220,13 @@ def prepare(run_script, a: Annotations, *more: object) -> tuple[int, str, str]:
 @pytest.mark.parametrize(("damage", "sentence"), IMAGES.values(), ids=IMAGES)
 def test_images_that_cannot_be_used(annotations, run_script, damage, sentence):
     damage(annotations.three_splits())
-    before = listing(annotations.folder)
-    code, _, err = prepare(run_script, annotations)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(annotations.folder) == before
+    refused(annotations.folder, sentence, prepare, run_script, annotations)
 
 
 @pytest.mark.parametrize(("damage", "sentence"), MASKS.values(), ids=MASKS)
 def test_masks_that_cannot_be_used(annotations, run_script, damage, sentence):
     damage(annotations.three_splits())
-    before = listing(annotations.folder)
-    code, _, err = prepare(run_script, annotations)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(annotations.folder) == before
+    refused(annotations.folder, sentence, prepare, run_script, annotations)
 
 
 ODD: dict[str, Damage] = {
@@ -333,18 +334,11 @@ NAMES = sorted(Params.model_fields) + [
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(NAMES), value=JUNK)
 def test_whatever_a_parameter_is_it_is_valid_or_named(tmp_path, name, value):
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    *sections, last = name.split(".")
-    place = content
-    for section in sections:
-        place = place[section]
-    place[last] = value
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path = write_params(tmp_path, {name: value})
     try:
         load_params(path)
     except InputError as error:
-        assert str(error).startswith(f"{path}: ") and last in str(error)
+        assert str(error).startswith(f"{path}: ") and name.split(".")[-1] in str(error)
 
 
 @pytest.fixture(scope="module")
@@ -441,20 +435,12 @@ def evaluate(run_script, data: Path, *more: object) -> tuple[int, str, str]:
 @pytest.mark.parametrize(("damage", "sentence"), NOT_WEIGHTS.values(), ids=NOT_WEIGHTS)
 def test_weights_that_cannot_be_used(data, run_script, use, damage, sentence):
     damage(data)
-    before = listing(data)
-    code, _, err = use(run_script, data)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(data) == before
+    refused(data, sentence, use, run_script, data)
 
 
 def test_a_model_for_cells_of_no_size(data, run_script):
     state(data, lambda tensors: tensors.update(diam_labels=torch.tensor([0.0])))
-    before = listing(data)
-    code, _, err = evaluate(run_script, data)
-    assert code == 2
-    is_one_line(err, "weights: .*diameter")
-    assert listing(data) == before
+    refused(data, "weights: .*diameter", evaluate, run_script, data)
 
 
 def index(change: Callable[[dict], object]) -> Callable[[Path], object]:
@@ -513,11 +499,7 @@ NOT_FLOWS: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(("damage", "sentence"), NOT_FLOWS.values(), ids=NOT_FLOWS)
 def test_flows_that_cannot_be_trained_on(data, run_script, damage, sentence):
     damage(data)
-    before = listing(data)
-    code, _, err = train(run_script, data)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(data) == before
+    refused(data, sentence, train, run_script, data)
 
 
 NOT_PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -551,20 +533,12 @@ WRONG_FLAGS: dict[str, tuple[tuple[object, ...], str]] = {
 @pytest.mark.parametrize(("damage", "sentence"), NOT_PREPARED.values(), ids=NOT_PREPARED)
 def test_folders_that_cannot_be_scored(data, run_script, damage, sentence):
     damage(data)
-    before = listing(data)
-    code, _, err = evaluate(run_script, data)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(data) == before
+    refused(data, sentence, evaluate, run_script, data)
 
 
 @pytest.mark.parametrize(("flags", "sentence"), WRONG_FLAGS.values(), ids=WRONG_FLAGS)
 def test_flags_that_cannot_be_used(data, run_script, flags, sentence):
-    before = listing(data)
-    code, _, err = evaluate(run_script, data, *flags)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(data) == before
+    refused(data, sentence, evaluate, run_script, data, *flags)
 
 
 def test_channels_that_an_image_lacks(data, run_script):
@@ -592,11 +566,7 @@ OVER_INPUTS: dict[str, tuple[Callable, tuple[str, str], str]] = {
 @pytest.mark.parametrize(("use", "flag", "sentence"), OVER_INPUTS.values(), ids=OVER_INPUTS)
 @pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
 def test_an_output_never_replaces_an_input(data, run_script, use, flag, sentence, force):
-    before = listing(data)
-    code, _, err = use(run_script, data, flag[0], data / flag[1], *force)
-    assert code == 2
-    is_one_line(err, sentence)
-    assert listing(data) == before
+    refused(data, sentence, use, run_script, data, flag[0], data / flag[1], *force)
 
 
 NO_PLACE = {
@@ -643,10 +613,8 @@ SEG: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_masks_of_cellposes_interface_that_cannot_be_used(tmp_path, run_script, write, sentence):
     write_png(tmp_path / "mine" / "x.png", COLOUR)
     write(tmp_path / "mine" / "x_seg.npy")
-    params = tmp_path / "params.yaml"
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content["data"] |= {"path": str(tmp_path / "mine"), "layout": "seg"}
-    params.write_text(yaml.safe_dump(content))
+    changes = {"data.path": str(tmp_path / "mine"), "data.layout": "seg"}
+    params = write_params(tmp_path, changes)
     arguments = ("--params", params, "--dataset", "local", "--output_dir", tmp_path / "raw")
     code, _, err = run_script("fetch_data", *arguments)
     assert code == 2

@@ -1,11 +1,13 @@
 """params.yaml is checked as a whole, before the pipeline runs anything."""
 
 from datetime import date
+from functools import partial
 
 import pytest
 import yaml
 from dvc.utils.serialize import loads_yaml
 from helpers.annotations import ROOT
+from helpers.repository import write_params
 
 from cellular.base.errors import InputError
 from cellular.base.params import read_params, validate
@@ -17,19 +19,7 @@ from parameters import Params, load_params
 def write(tmp_path):
     """Write the real params.yaml with some values changed, and return its path."""
 
-    def write(changes):
-        content = yaml.safe_load((ROOT / "params.yaml").read_text())
-        for dotted, value in changes.items():
-            *sections, name = dotted.split(".")
-            place = content
-            for section in sections:
-                place = place[section]
-            place[name] = value
-        path = tmp_path / "params.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
-
-    return write
+    return partial(write_params, tmp_path)
 
 
 @pytest.fixture

@@ -96,6 +96,20 @@ class Repository:
         return json.loads((self.folder / name).read_text())
 
 
+def write_params(folder: Path, changes: dict[str, object]) -> Path:
+    """Write the real params.yaml to a folder, some values changed by their names with dots."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in changes.items():
+        *sections, name = dotted.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 def stages_run(output: str) -> set[str]:
     """Return the stages that DVC ran, by what it printed."""
     return set(re.findall(r"Running stage '([^']+)'", output))

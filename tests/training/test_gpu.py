@@ -1,8 +1,6 @@
 """Training on NVIDIA GPUs: as on the CPU, but for rounding. Skipped where there is none."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.annotations import ROOT, disc
+from helpers.interrupts import interrupted_at
 from helpers.training_fields import in_memory
 
 from cellular.network import weights
@@ -82,16 +81,7 @@ def test_a_run_that_is_interrupted_resumes_to_the_same_bytes(
 ):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
     expected, _ = trained(fields, GPU, precision)
-    steps = []
-
-    def step(trainer, batch, rate):
-        steps.append(rate)
-        if len(steps) == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-        return plain(trainer, batch, rate)
-
-    plain = Trainer.step
-    monkeypatch.setattr(Trainer, "step", step)
+    interrupted_at(6, monkeypatch)
     with Checkpoint("interrupted") as checkpoint:
         with pytest.raises(KeyboardInterrupt):
             trained(fields, GPU, precision, checkpoint=checkpoint)

@@ -1,12 +1,10 @@
 """The training loop: with Cellpose's recipe, Cellpose's own losses and weights."""
 
-import os
-import signal
-
 import numpy as np
 import pytest
 import torch
 from cellpose.train import _loss_fn_seg, train_seg
+from helpers.interrupts import interrupted_at
 from helpers.training_fields import in_memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ from cellular.imaging.fields import check_pairs, read_pair
 from cellular.network import weights
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint
-from cellular.training.loop import REFERENCE, Trainer, flow_loss, train
+from cellular.training.loop import REFERENCE, flow_loss, train
 from cellular.training.params import TrainParams
 
 pytestmark = pytest.mark.slow
@@ -141,16 +139,7 @@ def test_a_run_interrupted_at_any_step_resumes_and_ends_the_same(
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
     params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4, ema_decay=0.5)
     expected, run = ours(raw, pretrained, params)
-    steps = []
-
-    def step(trainer, batch, rate):
-        steps.append(rate)
-        if len(steps) == stop:
-            os.kill(os.getpid(), signal.SIGINT)
-        return plain(trainer, batch, rate)
-
-    plain = Trainer.step
-    monkeypatch.setattr(Trainer, "step", step)
+    steps = interrupted_at(stop, monkeypatch)
     with Checkpoint("interrupted") as checkpoint:
         with pytest.raises(KeyboardInterrupt):
             ours(raw, pretrained, params, checkpoint=checkpoint)
