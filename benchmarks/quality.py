@@ -43,7 +43,7 @@ SCORES = ("AP@0.5", "AP@0.75", "pixel F1")
 # The plain recipe: 20 epochs of 16 crops of 112 px, AdamW 5e-4, grey, Cellpose's schedule, the last
 # weights, cells of 30 px. Everything else is as in params.yaml.
 PLAIN = {
-    "prepare": {"cell_diameter": 30, "gamma": 1.0},
+    "prepare": {"cell_diameter": 30},
     "train": {
         "n_epochs": 20,
         "images_per_epoch": 16,
@@ -134,7 +134,7 @@ def _table(
 def _result(params: Params, test: int, seed: int, source: Path, folder: Path) -> list[float]:
     """Return the three scores and the seconds of a run, from its file if there is one."""
     recipe = {
-        "prepare": params.prepare.model_dump(include={"cell_diameter", "gamma"}),
+        "prepare": params.prepare.model_dump(include={"cell_diameter"}),
         "train": params.train.model_dump(),
         "eval": {name: getattr(params.eval, name) for name in Inference.model_fields},
     }
@@ -175,7 +175,7 @@ def _measure(
         device=device,
     )
     seconds = time.perf_counter() - start
-    segmentation = SegmentParams(channels=params.channels, gamma=split.gamma, **recipe["eval"])
+    segmentation = SegmentParams(channels=params.channels, **recipe["eval"])
     (pair,) = load_pairs(prepared / "test")
     image, truth = read_pair(pair)
     predicted = segment(load_model(folder / "model", device), image, segmentation.settings())

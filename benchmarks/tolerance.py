@@ -124,7 +124,7 @@ def _measure(
         [
             *(*evaluate, "--model_path", folder / "model", "--output_dir", folder / "finetuned"),
             *("--test_dir", prepared / "test", prepared / "valid"),
-            *("--channels", *params.train.channels, "--gamma", params.prepare.gamma),
+            *("--channels", *params.train.channels),
             *("--diameter", params.diameter.finetuned),
         ],
         [

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellular.base import cli, devices
-from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP
+from cellular.base.params import CELL_DIAMETER_HELP
 from cellular.imaging.fields import load_pairs
 from cellular.imaging.trainingset import check_source
 from cellular.network import weights
@@ -77,7 +77,6 @@ def _parser() -> cli.Parser:
     )
     for name, text, default in (
         ("cell_diameter", CELL_DIAMETER_HELP, "none"),
-        ("gamma", GAMMA_HELP, "1"),
         ("flow_format", "number format of the flows, int8 or float32", "int8"),
     ):
         text = f"{text}. Only without --flows_dir (default: {default})"
@@ -110,7 +109,7 @@ def _training_sets(
     """Give the folders of flows to train and to validate on; compute them if there are none."""
     prepared = {"train": args.train_dir, "valid": args.valid_dir}
     if args.flows_dir is not None:
-        if given := {"cell_diameter", "gamma", "flow_format"} & vars(args).keys():
+        if given := {"cell_diameter", "flow_format"} & vars(args).keys():
             parser.error(f"--flows_dir holds finished flows; leave out --{min(given)}")
         for name, folder in prepared.items():
             check_source(args.flows_dir / name, load_pairs(folder))
@@ -126,7 +125,6 @@ def _training_sets(
             Path(folder),
             flow_format=prepare.flow_format,
             cell_diameter=prepare.cell_diameter,
-            gamma=prepare.gamma,
             device=devices.choose(args.device),
         )
         yield Path(folder) / "train", Path(folder) / "valid"

@@ -54,20 +54,15 @@ def test_the_defaults_fit_cells_of_another_size_and_any_class(
     assert code == 0
     train, diameter = params.train, params.diameter
     models = {
-        "pretrained": (pretrained, diameter.pretrained, params.channels.pretrained, 1),
-        "finetuned": (
-            tmp_path / "weights",
-            diameter.finetuned,
-            train.channels,
-            params.prepare.gamma,
-        ),
+        "pretrained": (pretrained, diameter.pretrained, params.channels.pretrained),
+        "finetuned": (tmp_path / "weights", diameter.finetuned, train.channels),
     }
     scores = {}
-    for model, (path, size, channels, gamma) in models.items():
+    for model, (path, size, channels) in models.items():
         code, _, err = run_script(
             *("eval", "--params", PARAMS, "--model_path", path, "--test_dir", splits["test"]),
             *("--annotated_dir", splits["train"], "--output_dir", tmp_path / model),
-            *("--diameter", size, "--channels", *channels, "--gamma", gamma),
+            *("--diameter", size, "--channels", *channels),
         )
         assert code == 0, err
         assert "but the annotated ones have" not in err
@@ -76,7 +71,6 @@ def test_the_defaults_fit_cells_of_another_size_and_any_class(
     assert used["used"] == used["annotated"] and 25 < used["used"] < 40
     assert scores["pretrained"]["run"]["channels"] == [0, 0]
     assert scores["finetuned"]["run"]["channels"] == train.channels
-    assert scores["finetuned"]["run"]["gamma"] == params.prepare.gamma
     classes = {"fed", "unfed"} if class_name == "all" else {class_name}
     for of_model in scores.values():
         assert of_model["groups"]["class"].keys() == classes

@@ -14,7 +14,7 @@ def test_defaults_are_those_of_the_settings():
 
 
 def test_the_section_has_every_parameter_but_those_that_depend_on_the_model():
-    by_model = {"channels", "gamma", "diameter"}
+    by_model = {"channels", "diameter"}
     stages = SegmentParams.model_fields.keys() | Scoring.model_fields.keys()
     assert EvalParams.model_fields.keys() - {"seed"} == stages - by_model
 

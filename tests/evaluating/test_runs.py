@@ -88,12 +88,12 @@ def test_results_say_which_diameter_was_used_and_which_is_annotated(
 
 
 def test_results_say_how_they_came_about(evaluate, folder):
-    arguments = ("--channels", 0, 0, "--gamma", 0.7, "--precision", "32")
+    arguments = ("--channels", 2, 3, "--precision", "32")
     assert evaluate(*arguments, splits=("test", "train"))[0] == 0
     for split in ("test", "train"):
         run = scores(folder, split)["run"]
         assert (run["device"], run["precision"]) == ("cpu", "32")
-        assert (run["channels"], run["gamma"]) == ([0, 0], 0.7)
+        assert run["channels"] == [2, 3]
         assert run["weights"] == digest(folder / "model")
         assert run["data"] == digest_folder(folder / split)
         assert run["versions"].keys() == {"cellpose", "numpy", "opencv-python-headless", "torch"}

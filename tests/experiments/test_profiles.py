@@ -33,7 +33,7 @@ def test_the_papers_profile_is_the_papers_recipe():
     assert (recipe.batch_size, recipe.use_sgd, recipe.rescale) == (8, True, True)
     assert recipe.channels == [0, 0] and params.diameter.pretrained == 121
     assert (params.prepare.val_pattern, params.prepare.test_pattern) == ("ST_I06", "ST_C03")
-    assert params.prepare.cell_diameter is None and params.prepare.gamma == 1
+    assert params.prepare.cell_diameter is None
     assert params.data.rendering == "merged"
     assert not params.eval.augment and params.eval.resample
     assert params.class_name == "all" and params.prepare.exclude == ["Unidentified"]
@@ -44,7 +44,7 @@ def test_the_papers_training_and_the_reference_are_cellposes(name):
     params = params_with(ROOT / "conf" / f"{name}.yaml")
     assert {name: getattr(params.train, name) for name in REFERENCE} == REFERENCE
     prepare = params.prepare
-    assert (prepare.cell_diameter, prepare.gamma, prepare.flow_format) == (None, 1, "float32")
+    assert (prepare.cell_diameter, prepare.flow_format) == (None, "float32")
     assert (params.seed, params.train.patience, params.train.momentum) == (0, None, 0.9)
 
 

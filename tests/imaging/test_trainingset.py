@@ -97,13 +97,13 @@ def without(key):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (changed(format=1), "format: Input should be 2"),
+        (changed(format=2, gamma=0.7), "format: Input should be 3"),
         (changed(cell_diameter="thirty"), "cell_diameter: Input should be a valid number"),
         (changed(cell_diameter=0), "cell_diameter: Input should be greater than 0"),
         (changed(flow_format="int16"), "flow_format: Input should be 'int8' or 'float32'"),
         (changed(fields=[]), "fields: List should have at least 1 item"),
         (changed(fields="all"), "fields: Input should be a valid array"),
-        (without("gamma"), "gamma: Field required"),
+        (without("flow_format"), "flow_format: Field required"),
         (of_the_field(diameter=0), "fields.0.diameter: Input should be greater than 0"),
         (of_the_field(diameter=float("nan")), "fields.0.diameter: Input should be a finite"),
         (of_the_field(cells="many"), "fields.0.cells: Input should be a valid integer"),

@@ -23,10 +23,6 @@ CELL_DIAMETER_HELP = (
     "their size, and the network sees cells of 30 pixels, as Cellpose does. Larger: finer "
     "outlines, more pixels to compute"
 )
-GAMMA_HELP = (
-    "bend the tones of each channel that the network sees by this power, between its 1st and 99th "
-    "percentile, which keep their values. Below 1 dim cells become brighter; 1 changes nothing"
-)
 
 
 def _no_bool(value: Any) -> Any:
@@ -51,7 +47,6 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Text = Annotated[Annotated[str, Field(min_length=1)], BeforeValidator(_text)]
 NoneOr = Annotated[T | None, BeforeValidator(_none)]
-Gamma = Annotated[Float, Field(gt=0, le=4)]
 Channels = Annotated[list[Annotated[Int, Field(ge=0, le=3)]], Field(min_length=2, max_length=2)]
 Precision = Annotated[Literal["auto", "32", "tf32", "bf16", "fp16"], BeforeValidator(_text)]
 

@@ -183,7 +183,6 @@ def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> d
         "weights": digest(Path(path)),
         "diameter": {"used": used, "annotated": annotated},
         "channels": list(settings.channels),
-        "gamma": settings.gamma,
     }
 
 

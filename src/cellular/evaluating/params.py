@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, ValidationError, WrapValidator, model_validator
 from pydantic import ValidatorFunctionWrapHandler as Handler
 
-from cellular.base.params import Channels, Float, Gamma, Int, NoneOr, Precision, Section
+from cellular.base.params import Channels, Float, Int, NoneOr, Precision, Section
 from cellular.network.settings import Settings
 
 ANNOTATED: Final = "annotated"
@@ -63,8 +63,6 @@ class SegmentParams(Inference):
     channels: Channels = Field(list(Settings.channels))
     """channels that the model was trained on, as Cellpose numbers them: the one to segment and the
     nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue"""
-    gamma: Gamma = Settings.gamma
-    """gamma of the images that the model was trained on"""
     diameter: ModelDiameter = Settings.diameter
     """cell diameter in pixels; annotated: that of the annotated cells, the mean over fields of the
     median; none: the diameter stored in the weights"""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cellular.imaging.tones import limits, normalised
+from cellular.imaging.normalisation import limits, normalised
 
 COLOURS = {
     "red": (1, 0, 0),

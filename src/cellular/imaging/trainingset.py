@@ -3,7 +3,7 @@
 `cellular.preparing.flows` writes such a folder once. A field is two arrays, of which only the
 pixels of a crop are read, so that no field has to fit in memory:
 
-    <field>_image.npy   (C, H, W), the channels in the image's dtype, or float32 if changed
+    <field>_image.npy   (C, H, W), the channels in the image's dtype, or float32 if resized
     <field>_flows.npy   (3, H, W) int8: cell (1) or background (0), flow in y and in x times 127;
                         or float32: the same three, exactly as Cellpose computes them
 
@@ -22,7 +22,7 @@ from cellular.base.errors import Faults, InputError
 from cellular.base.files import digest
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import Pair
-from cellular.imaging.tones import limits, normalised
+from cellular.imaging.normalisation import limits, normalised
 
 INDEX = "fields.json"
 FlowFormat = Literal["int8", "float32"]
@@ -57,9 +57,8 @@ class Entry(_Record):
 class Index(_Record):
     """The index of a training set."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     cell_diameter: Positive  # at which the network is to see cells, in pixels
-    gamma: Positive
     flow_format: FlowFormat
     fields: Annotated[list[Entry], Field(min_length=1)]
 

@@ -24,7 +24,6 @@ from cellular.base.errors import InputError
 from cellular.base.queues import in_order
 from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
-from cellular.imaging.tones import correct
 from cellular.network import weights
 from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
@@ -94,8 +93,8 @@ def segment_all(
     Yields
     ------
     the label map of each image, (H, W) uint16, numbered 1 to n. It is the one that
-    `CellposeModel.eval` gives for the image with corrected gamma and the same settings: exactly
-    with `resample`, otherwise up to rounding errors of the flows.
+    `CellposeModel.eval` gives for the image with the same settings: exactly with `resample`,
+    otherwise up to rounding errors of the flows.
     """
     return _segment(model, images, lambda image: image, settings)
 
@@ -146,7 +145,7 @@ def _segment(
 def _cellposes_own(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
     with tensor_float_32(False):
         found, _, _ = model.eval(
-            correct(image, settings.gamma),
+            image,
             channels=list(settings.channels),
             diameter=settings.diameter,
             resample=True,
@@ -170,9 +169,7 @@ def _large_enough(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> Tiles:
     """Return the tiles of an image, normalised, as input of the network."""
-    shown = transforms.convert_image(
-        correct(image, settings.gamma), list(settings.channels), nchan=2
-    )
+    shown = transforms.convert_image(image, list(settings.channels), nchan=2)
     shown = transforms.normalize_img(shown[None], normalize=True)[0]
     return cut(shown, scale, settings.augment)
 

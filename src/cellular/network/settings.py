@@ -11,7 +11,6 @@ class Settings:
     """How a model finds cells; `cellular.evaluating.params` describes each setting."""
 
     channels: Sequence[int] = (0, 0)
-    gamma: float = 1.0
     diameter: float | None = None
     resample: bool = False
     flow_threshold: float = 0.4

@@ -22,7 +22,6 @@ from cellular.base.files import digest
 from cellular.base.params import NETWORK_DIAMETER
 from cellular.imaging.fields import SMALLEST_SIDE, Pair, load_pairs, read_pair
 from cellular.imaging.masks import median_diameter
-from cellular.imaging.tones import correct
 from cellular.imaging.trainingset import (
     Entry,
     FlowFormat,
@@ -44,22 +43,20 @@ log = logging.getLogger(__name__)
 class Annotated:
     """A field's image and label map, with the number and size of its cells."""
 
-    image: np.ndarray  # (C, H, W), in the file's dtype, or float32 if corrected or resized
+    image: np.ndarray  # (C, H, W), in the file's dtype, or float32 if resized
     labels: np.ndarray  # (H, W), numbered 1 to n
     cells: int
     diameter: float  # median diameter of the cells, in pixels
 
 
-def annotated(image: np.ndarray, labels: np.ndarray, gamma: float = 1.0) -> Annotated:
-    """Return a field with the channels first and the tones corrected, as training needs it.
+def annotated(image: np.ndarray, labels: np.ndarray) -> Annotated:
+    """Return a field with the channels first, as training needs it.
 
     Parameters
     ----------
     image : (H, W) or (H, W, C)
     labels : (H, W), numbered 1 to n
-    gamma : see `cellular.imaging.tones`
     """
-    image = correct(image, gamma)
     channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     return Annotated(channels_first, labels, int(labels.max(initial=0)), median_diameter(labels))
 
@@ -85,7 +82,6 @@ def write_sets(
     output: Path,
     *,
     cell_diameter: float | None,
-    gamma: float = 1.0,
     flow_format: FlowFormat = "int8",
     device: torch.device = CPU,
 ) -> int:
@@ -97,7 +93,6 @@ def write_sets(
     cell_diameter : resize all fields by one factor, so that the cells of the folder `train` have
         this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
         pixels); None keeps their size
-    gamma : exponent of the tone correction (`cellular.imaging.tones`); 1 changes nothing
 
     Returns
     -------
@@ -131,7 +126,6 @@ def write_sets(
             _write,
             folder=output / name,
             factor=factor,
-            gamma=gamma,
             flow_format=flow_format,
             device=device,
         )
@@ -140,7 +134,6 @@ def write_sets(
     for name in pairs:
         index = Index(
             cell_diameter=cell_diameter or NETWORK_DIAMETER,
-            gamma=gamma,
             flow_format=flow_format,
             fields=fields[name],
         )
@@ -152,12 +145,11 @@ def _write(
     pair: Pair,
     folder: Path,
     factor: float,
-    gamma: float,
     flow_format: FlowFormat,
     device: torch.device,
 ) -> Entry:
     """Write a field's arrays and return its entry in the index."""
-    field = annotated(*read_pair(pair), gamma)
+    field = annotated(*read_pair(pair))
     limits = percentiles(field.image)
     if factor != 1.0:
         field = shrunk(field, factor)

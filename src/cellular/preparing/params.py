@@ -1,10 +1,10 @@
-"""Parameters of preparing: splits, classes, and the size and tones that the network sees."""
+"""Parameters of preparing: splits, classes, and the size of cells that the network sees."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cellular.base.params import CELL_DIAMETER_HELP, GAMMA_HELP, Float, Gamma, NoneOr, Section, Text
+from cellular.base.params import CELL_DIAMETER_HELP, Float, NoneOr, Section, Text
 from cellular.imaging.trainingset import FlowFormat
 
 
@@ -29,7 +29,6 @@ class PrepareParams(Section):
     cell_diameter: NoneOr[Annotated[Float, Field(ge=5, le=500)]] = Field(
         None, description=CELL_DIAMETER_HELP
     )
-    gamma: Gamma = Field(1.0, description=GAMMA_HELP)
     flow_format: FlowFormat = "int8"
     """number format of the flows on disk. int8: rounded by at most 0.004 of their length; float32:
     Cellpose's own numbers, in four times the size"""

@@ -210,7 +210,6 @@ def process_masks(
                 {split: staging / class_name / split for split in TRAINING_SPLITS},
                 staged[flows_dir],
                 cell_diameter=params.cell_diameter,
-                gamma=params.gamma,
                 flow_format=params.flow_format,
                 device=device or CPU,
             )

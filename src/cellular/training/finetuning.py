@@ -17,7 +17,7 @@ from cellular.base.devices import choose_precision
 from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new, together, whole, write_json
 from cellular.base.provenance import computed_on
-from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields, read_index
+from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields
 from cellular.network import weights
 from cellular.network.settings import Settings
 from cellular.training.accelerators import launch
@@ -141,7 +141,7 @@ def fine_tune(
     if params.keep == "ap50":
         if valid_dir is None:
             raise ValueError("keep: ap50 scores whole fields and needs valid_dir")
-        ap50 = _ap50(valid_dir, valid_set, fields, params, device)
+        ap50 = _ap50(valid_dir, fields, params, device)
     origin = {
         **computed_on(device, precision),
         "processes": fabric.world_size,
@@ -230,14 +230,12 @@ def _summary(run: Run, params: TrainParams, fields: Fields) -> dict:
 
 
 def _ap50(
-    valid_dir: Path, valid_set: Path, fields: Fields, params: TrainParams, device: torch.device
+    valid_dir: Path, fields: Fields, params: TrainParams, device: torch.device
 ) -> Callable[[weights.State], float]:
     """Return a function that scores weights by mean AP@0.5 on the whole validation fields."""
     from cellular.training.validation import mean_ap50  # takes seconds to import
 
-    settings = Settings(
-        channels=params.channels, gamma=read_index(valid_set).gamma, precision=params.precision
-    )
+    settings = Settings(channels=params.channels, precision=params.precision)
 
     def score(state: weights.State) -> float:
         return mean_ap50(fields.with_diameters(state), valid_dir, settings, device)
