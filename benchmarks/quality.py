@@ -51,7 +51,6 @@ PLAIN = {
         "use_sgd": False,
         "learning_rate": 5e-4,
         "schedule": "cellpose",
-        "ema_decay": 0.0,
         "scale_range": None,
         "flip": True,
         "brightness": 0.0,

@@ -10,11 +10,14 @@ from pathlib import Path
 import cv2
 import yaml
 
+from cellular.base.params import read_params
 from cellular.imaging.images import read_image, read_labels, write_labels
 from helpers.annotations import ROOT, write_png
 
 # Small enough for minutes; the way through the pipeline is the same.
 QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
+# The parameters with which training is Cellpose's own.
+REFERENCE = read_params(ROOT / "conf/reference.yaml")
 SIDE = 640  # pixels of the corner of each real field that the quick pipeline runs on
 
 

@@ -20,6 +20,7 @@ from cellpose.models import CellposeModel
 from cellpose.train import train_seg
 from filelock import FileLock
 from helpers.annotations import ROOT, write_png
+from helpers.repository import REFERENCE
 
 from cellular.base.errors import InputError
 from cellular.base.files import digest, whole
@@ -31,7 +32,6 @@ from cellular.network.segmentation import load_model, segment
 from cellular.network.settings import Settings
 from cellular.preparing.flows import write_sets
 from cellular.training.checkpoints import Checkpoint
-from cellular.training.loop import REFERENCE
 
 pytestmark = pytest.mark.slow
 
@@ -314,19 +314,6 @@ def test_the_best_epoch_can_be_chosen_on_whole_fields(run_train, tmp_path):
     assert summary["kept_epoch"] == 1 + scores.index(max(scores))
 
 
-def test_a_running_mean_of_the_weights_changes_less(run_train, pretrained, tmp_path):
-    home = tmp_path / "experiments" / "mine"
-
-    def change(*arguments):
-        assert run_train("--force", "--n_epochs", 4, *ADAMW, *arguments)[0] == 0
-        last = weights.load(home / "models" / "mine_last")
-        key = "output.2.weight"
-        return (last[key] - before[key]).abs().sum()
-
-    before = weights.load(pretrained)
-    assert change("--ema_decay", 0.9) < change()
-
-
 def test_flows_from_disk_and_computed_flows_give_the_same_result(run_train, flows, tmp_path):
     home = tmp_path / "experiments" / "mine"
 
@@ -348,9 +335,9 @@ def test_the_scripts_with_the_parameters_of_the_reference_give_the_bytes_of_trai
                 name = pair.field.replace(old, new)
                 write_png(tmp_path / "images" / f"{name}.png", image)
                 write_labels(tmp_path / "masks" / f"{name}.tif", labels)
-    recipe = REFERENCE | {"n_epochs": 3, "learning_rate": 0.05, "crop_size": 64, "batch_size": 2}
+    recipe = {"n_epochs": 3, "learning_rate": 0.05, "crop_size": 64, "batch_size": 2}
     splits = {"val_pattern": "_004_", "test_pattern": "_005_"}
-    params = {"prepare": splits | {"flow_format": "float32"}, "train": recipe}
+    params = {"prepare": REFERENCE["prepare"] | splits, "train": REFERENCE["train"] | recipe}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     given = ("--params", tmp_path / "params.yaml")
     prepared = tmp_path / "prepared" / "all"
@@ -402,7 +389,7 @@ def command(pieces, flows, pretrained, folder, *arguments):
         *("--train_dir", pieces / "train", "--valid_dir", pieces / "valid", "--flows_dir", flows),
         *("--output_model", folder / "model", "--metrics_dir", folder),
         *("--weights", pretrained, *QUICK, *ADAMW, "--n_epochs", "12", "--save_every", "1"),
-        *("--ema_decay", "0.9", "--images_per_epoch", "4"),
+        *("--images_per_epoch", "4"),
         *arguments,
     ]
     return [str(part) for part in whole]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from cellpose.train import _loss_fn_seg, train_seg
 from helpers.interrupts import interrupted_at
+from helpers.repository import REFERENCE
 from helpers.training_fields import in_memory
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from cellular.imaging.fields import check_pairs, read_pair
 from cellular.network import weights
 from cellular.training.accelerators import launch
 from cellular.training.checkpoints import Checkpoint
-from cellular.training.loop import REFERENCE, flow_loss, train
+from cellular.training.loop import flow_loss, train
 from cellular.training.params import TrainParams
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_losses_and_weights_are_those_of_train_seg(
     raw, pretrained, tmp_path, recipe, rescale, validation, images, channels
 ):
     params = TrainParams(
-        **(SMALL | REFERENCE | RECIPES[recipe]),
+        **(SMALL | REFERENCE["train"] | RECIPES[recipe]),
         rescale=rescale,
         images_per_epoch=images,
         channels=channels,
@@ -137,7 +138,7 @@ def test_a_run_interrupted_at_any_step_resumes_and_ends_the_same(
     raw, pretrained, monkeypatch, tmp_path, stop
 ):
     monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
-    params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4, ema_decay=0.5)
+    params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4)
     expected, run = ours(raw, pretrained, params)
     steps = interrupted_at(stop, monkeypatch)
     with Checkpoint("interrupted") as checkpoint:

@@ -1,7 +1,7 @@
 """The training loop: Cellpose's network, loss and augmentation, with a record of every epoch.
 
 `cellpose.train.train_seg` shows nothing before it ends, cannot be resumed, and gives the weights of
-its last epoch. With the parameters in `REFERENCE` and seed 0, this loop gives the same losses and
+its last epoch. With the parameters in conf/reference.yaml, this loop gives the same losses and
 weights as `train_seg`, bit by bit (tests/training/test_loop.py).
 
 `Trainer` sets up data, network, optimizer and schedule; `train` runs the epochs. All random numbers
@@ -23,7 +23,6 @@ import torch
 from cellpose.resnet_torch import CPnet
 from lightning_fabric import Fabric
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from cellular.base.errors import InputError
@@ -36,17 +35,6 @@ from cellular.training.schedules import learning_rates
 
 log = logging.getLogger(__name__)
 
-REFERENCE = {  # the parameters with which the loop is that of `train_seg`
-    "schedule": "cellpose",
-    "ema_decay": 0.0,
-    "scale_range": None,
-    "flip": True,
-    "brightness": 0.0,
-    "noise": 0.0,
-    "keep": "last",
-    "precision": "32",
-    "channels_last": False,
-}
 # The validation loss is computed on the same crops, whatever the augmentation.
 VALIDATION = {"scale_range": None, "flip": True, "brightness": 0.0, "noise": 0.0}
 VALIDATION_SEED = 42  # Cellpose's
@@ -149,19 +137,10 @@ class Trainer:
                 net.parameters(), params.learning_rate, weight_decay=params.weight_decay
             )
         self.model, self.optimizer = fabric.setup(net, optimizer)
-        self.mean = None
-        if params.ema_decay:
-            average = get_ema_multi_avg_fn(params.ema_decay)
-            self.mean = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
 
         # Schedule
         steps = math.ceil(self.crops.count / self.batch_size)
         self.rates = learning_rates(params.schedule, params.n_epochs, steps, params.learning_rate)
-
-    @property
-    def kept(self) -> CPnet:
-        """The network that is validated and kept: the running mean of the weights, if asked for."""
-        return self.mean.module if self.mean else self.net
 
     def loss(self, network: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the loss of a network on a batch."""
@@ -182,8 +161,6 @@ class Trainer:
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()
-        if self.mean:
-            self.mean.update_parameters(self.net)
         return loss.detach()
 
     def batches(self) -> Iterator[Batch]:
@@ -200,11 +177,11 @@ class Trainer:
     @torch.no_grad()
     def valid_loss(self) -> float:
         """Return the mean loss on the validation crops. Every process computes it."""
-        self.kept.eval()
+        self.net.eval()
         total = 0.0
         with self.fabric.autocast():
             for batch in self.valid_crops.batches(VALIDATION_SEED, size=self.params.batch_size):
-                total += self.loss(self.kept, batch).item() * len(batch[0])
+                total += self.loss(self.net, batch).item() * len(batch[0])
         return self.fabric.broadcast(total / self.valid_crops.count)
 
     def train_loss(self) -> float:
@@ -226,7 +203,6 @@ class Trainer:
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "mean": self.mean.state_dict() if self.mean else {},
             "precision": self.fabric.strategy.precision.state_dict(),  # the loss scale of fp16
             "progress": asdict(self.progress) | {"losses": losses},
         }
@@ -235,8 +211,6 @@ class Trainer:
         """Continue from the point at which `state` was taken."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.mean:
-            self.mean.load_state_dict(state["mean"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         epochs = [Epoch(**epoch) for epoch in state["progress"]["epochs"]]
         losses = state["progress"]["losses"][self.fabric.global_rank]
@@ -313,7 +287,7 @@ def train(
                 params.n_epochs,
             )
         raise KeyboardInterrupt
-    return trainer.progress, trainer.kept.state_dict()
+    return trainer.progress, trainer.net.state_dict()
 
 
 def _save(trainer: Trainer, checkpoint: Checkpoint | None) -> None:
@@ -364,7 +338,7 @@ def _epoch(
         _check(valid_loss, number, rate, params)
         if ap50:
             score = fabric.broadcast(
-                ap50(trainer.kept.state_dict()) if fabric.is_global_zero else None
+                ap50(trainer.net.state_dict()) if fabric.is_global_zero else None
             )
     progress.epochs.append(Epoch(number, trainer.train_loss(), valid_loss, rate, score))
     progress.step, progress.losses = 0, []
@@ -384,7 +358,7 @@ def _finish_epoch(trainer: Trainer) -> None:
             if params.keep != "last":
                 progress.best_state = {
                     key: value.detach().cpu().clone()
-                    for key, value in trainer.kept.state_dict().items()
+                    for key, value in trainer.net.state_dict().items()
                 }
         else:
             progress.without_improvement += 1

@@ -47,9 +47,6 @@ class TrainParams(Section):
     """crops in a step of each process"""
     use_sgd: bool = True
     """SGD as published; false: AdamW"""
-    ema_decay: Float = Field(0.0, ge=0, lt=1)
-    """validate and keep a running mean of the weights, with this decay in each step (0.95 averages
-    about 20 steps); 0: use the weights themselves"""
     rescale: bool = True
     """scale every crop so that the cells of its field have the diameter at which the network is to
     see them: the cell_diameter of the flows, or 30 px"""
