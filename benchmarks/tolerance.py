@@ -35,7 +35,7 @@ ROUNDING: dict[str, dict[str, Any]] = {
     "one thread": {"threads": 1},
 }
 SEEDS: dict[str, dict[str, Any]] = {f"seed {seed}": {"seed": seed} for seed in (1, 2, 3)}
-SMALL = {"n_epochs": 1, "images_per_epoch": 4, "valid_images": 1, "augment": "false"}
+SMALL = {"n_epochs": 1, "images_per_epoch": 4, "valid_images": 1}
 HOW = (
     "The tolerance of a number is three standard deviations of the difference between two of the "
     "runs listed here, rounded up to three digits: the committed run (default parameters, seed "
@@ -112,12 +112,11 @@ def _measure(
     flags = {name: str(value) for name, value in changes.items()}
     threads = {"OMP_NUM_THREADS": flags.pop("threads")} if "threads" in flags else {}
     seed = flags.pop("seed", params.seed)
-    scored = {name: value for name, value in flags.items() if name in ("precision", "augment")}
-    trained = {name: value for name, value in flags.items() if name != "augment"}
+    scored = {name: value for name, value in flags.items() if name == "precision"}
     evaluate = ["src/eval.py", "--seed", params.eval.seed, *_words(scored)]
     for command in (
         [
-            *("src/train.py", "--seed", seed, *_words(trained), "--weights", weights),
+            *("src/train.py", "--seed", seed, *_words(flags), "--weights", weights),
             *("--train_dir", prepared / "train", "--valid_dir", prepared / "valid"),
             *("--flows_dir", flows, "--output_model", folder / "model", "--metrics_dir", folder),
         ],

@@ -136,7 +136,7 @@ def quick_pipeline(folder: Path, sample: Path) -> Repository:
     repository.change(None, dataset="local", diameter={"pretrained": 60, "finetuned": None})
     repository.change("data", path=str(folder / "real corners"))
     repository.change("train", **QUICK, precision="32")
-    repository.change("eval", augment=False, precision="32")
+    repository.change("eval", precision="32")
     repository.commit("quick parameters")  # before the run: the report names this commit
     repository.dvc("repro")
     repository.commit("quick")
