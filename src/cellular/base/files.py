@@ -14,6 +14,8 @@ from platformdirs import user_cache_path
 
 from cellular.base.errors import InputError
 
+# Environment variable with the repository whose clone an experiment runs in, if it runs in one.
+REPOSITORY = "CELLULAR_REPOSITORY"
 CHUNK = 1 << 20  # bytes that are read at once to be hashed
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

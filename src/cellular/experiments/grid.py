@@ -4,10 +4,7 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from tabulate import tabulate
 from cellular.base.errors import InputError
 from cellular.base.files import together, write_json
 from cellular.base.params import Section, validate
+from cellular.experiments.clones import git, run_in_clone
 from cellular.experiments.profiles import flags, load_profile, overridden
 
 log = logging.getLogger(__name__)
@@ -70,16 +68,17 @@ def run_grid(
         for name in weights:
             changed = overrides | {"train.model_type": name}
             params = validate(model, overridden(root / "params.yaml", changed, path), str(path))
-            code = _git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # not yet committed
+            code = git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # not yet committed
             identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
             # DVC refuses other signs in the name of an experiment.
             experiment = re.sub(r"[^\w-]", "-", f"{path.stem}-{Path(name).name}-{identity}")
-            commit = _commit_of(root, experiment)
+            head = git(root, "rev-parse", "HEAD").strip()
+            commit = _commit_of(root, _reference(head, experiment))
             if commit:
                 log.info("%s is finished", experiment)
             else:
                 log.info("running %s", experiment)
-                commit = _run(root, experiment, changed)
+                commit = _run(root, head, experiment, changed)
             rows += [
                 {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
             ]
@@ -117,34 +116,27 @@ def _fingerprint(folder: Path) -> str:
     return f"v{listing.hexdigest()[:12]}"
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"git {arguments[0]} failed in {root}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def _commit_of(root: Path, experiment: str) -> str:
-    """Return the commit of a finished experiment that started from HEAD; "" if there is none."""
-    head = _git(root, "rev-parse", "HEAD").strip()
+def _reference(head: str, experiment: str) -> str:
+    """Return where git has an experiment that starts from the commit `head`."""
     # Where DVC keeps experiments: https://dvc.org/doc/user-guide/experiment-management
-    reference = f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
-    return _git(root, "for-each-ref", "--format=%(objectname)", reference).strip()
+    return f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
 
 
-def _run(root: Path, experiment: str, overrides: dict[str, Any]) -> str:
-    """Run one experiment in a copy of the repository, and return its commit."""
-    command = ["dvc", "exp", "run", "--temp", "--name", experiment, *flags(overrides)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # DVC's messages go to standard error, because standard output is for the table.
-    done = subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}, stdout=sys.stderr)
-    commit = _commit_of(root, experiment)
-    if done.returncode or not commit:
+def _commit_of(root: Path, reference: str) -> str:
+    """Return the commit of a finished experiment; "" if there is none."""
+    return git(root, "for-each-ref", "--format=%(objectname)", reference).strip()
+
+
+def _run(root: Path, head: str, experiment: str, overrides: dict[str, Any]) -> str:
+    """Run one experiment in a clone of the repository, and return its commit."""
+    command = ["dvc", "exp", "run", "--name", experiment, *flags(overrides)]
+    reference = _reference(head, experiment)
+    if not run_in_clone(root, experiment, head, command, reference):
         raise InputError(
             f"experiment {experiment} failed; DVC's message above says why. Correct it and run "
             "the same command again: finished experiments are not repeated"
         )
-    return commit
+    return _commit_of(root, reference)
 
 
 def _scores(root: Path, commit: str) -> list[dict[str, Any]]:

@@ -10,17 +10,19 @@ from pathlib import Path
 from dvc.config import Config, ConfigError
 
 from cellular.base.errors import InputError
+from cellular.base.files import REPOSITORY
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFIX = "remote://"
 
 
 def repository() -> Path:
-    """Return the repository's root, also from within one of DVC's temporary copies.
+    """Return the root of the user's repository, also from within a copy that an experiment runs in.
 
-    The copies lack `.dvc/config.local`, which names the mirrors of this machine.
+    Copies lack what git does not track: `.dvc/config.local`, which names the mirrors of this
+    machine, and files of the user's.
     """
-    return Path(os.environ.get("DVC_ROOT", ROOT))
+    return Path(os.environ.get(REPOSITORY, os.environ.get("DVC_ROOT", ROOT)))
 
 
 def user_path(path: str) -> Path:
