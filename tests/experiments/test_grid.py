@@ -8,10 +8,12 @@ import subprocess
 import time
 
 import pytest
+import yaml
 from helpers.annotations import ROOT
 from helpers.repository import Repository, environment
 
 from cellular.base.params import validate
+from cellular.experiments.clones import HOME
 from cellular.experiments.grid import _fingerprint, chosen
 from cellular.experiments.profiles import overridden
 from parameters import Params
@@ -28,16 +30,18 @@ def repository(tmp_path):
     return copy
 
 
-@pytest.mark.slow
-def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotations, tmp_path):
+@pytest.fixture
+def start(repository, annotations, tmp_path):
+    """Start the grid; what still runs at the end of the test is killed."""
     annotations.three_splits()
-    command = [
-        *("sh", "run_experiments.sh", str(annotations.masks), str(tmp_path / "results")),
-        *("--profile", "quick", "--weights", "scratch", "scellseg"),
-    ]
+    started = []
 
-    def start():
-        return subprocess.Popen(
+    def start(*weights):
+        command = [
+            *("sh", "run_experiments.sh", str(annotations.masks), str(tmp_path / "results")),
+            *("--profile", "quick", "--weights", *weights),
+        ]
+        running = subprocess.Popen(
             command,
             cwd=repository.folder,
             env=environment(),
@@ -46,20 +50,74 @@ def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotati
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        if running.poll() is None:
+            kill(running)
+
+
+def kill(running):
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+
+
+@pytest.mark.slow
+def test_a_killed_grid_leaves_the_users_files_as_they_are(repository, start):
+    repository.change(None, seed=7)
+    repository.change("eval", seed=5)
+    repository.git("add", "params.yaml")
+    repository.change(None, seed=8)  # staged once, and changed again since
+    (repository.folder / "staged.txt").write_text("staged")
+    repository.git("add", "staged.txt")
+    (repository.folder / "untracked.txt").write_text("untracked")
+
+    def state():
+        listed = repository.git("status", "--porcelain"), repository.git("stash", "list")
+        locked = sorted((repository.folder / ".git").glob("*.lock"))
+        return *listed, locked, (repository.folder / "params.yaml").read_bytes()
+
+    before = state()
+    for moment in range(9):
+        running = start("scratch")
+        for line in running.stderr:
+            if "running quick-" in line:
+                break
+        time.sleep(0.1 + 0.4 * moment)
+        kill(running)
+        assert state() == before, moment
+    clones = repository.folder / HOME
+    assert any(path.is_dir() for path in clones.iterdir())
+
+    running = start("scratch")
+    _, err = running.communicate()
+    assert running.returncode == 0, err
+    assert state() == before
+    assert not any(path.is_dir() for path in clones.iterdir())
+    (reference,) = repository.git("for-each-ref", "refs/exps", "--format=%(refname)").split()
+    assert reference.startswith("refs/exps/") and "quick-scratch" in reference
+    params = yaml.safe_load(repository.git("show", f"{reference}:params.yaml"))
+    assert params["seed"] == 8 and params["eval"]["seed"] == 5
+    assert params["train"]["model_type"] == "scratch"
+    assert repository.git("show", f"{reference}:staged.txt") == "staged"
+    assert "untracked.txt" not in repository.git("ls-tree", "-r", "--name-only", reference)
+
+
+@pytest.mark.slow
+def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, start, tmp_path):
+    both = ("scratch", "scellseg")
 
     def finished():
         return repository.git("for-each-ref", "refs/exps", "--format=%(refname) %(objectname)")
 
-    def kill(running):
-        os.killpg(running.pid, signal.SIGKILL)
-        running.communicate()
-
-    running = start()
+    running = start(*both)
     time.sleep(8)  # somewhere in the first run
     kill(running)
     assert "quick-scratch" not in finished()
 
-    running = start()
+    running = start(*both)
     while "quick-scratch" not in finished() and running.poll() is None:
         time.sleep(0.1)
     time.sleep(2)  # somewhere in the second run
@@ -67,7 +125,7 @@ def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotati
     once = [line for line in finished().splitlines() if "quick-" in line]
     assert len(once) == 1
 
-    running = start()
+    running = start(*both)
     out, err = running.communicate()
     assert running.returncode == 0, err
     name = once[0].split()[0].rpartition("/")[2]
@@ -76,7 +134,7 @@ def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotati
     rows = json.loads((tmp_path / "results" / "paper_table.json").read_text())["rows"]
     assert [(row["weights"], row["model"], row["split"]) for row in rows] == [
         (weights, model, split)
-        for weights in ("scratch", "scellseg")
+        for weights in both
         for model in ("pretrained", "finetuned")
         for split in ("test", "valid", "train")
     ]
@@ -84,7 +142,7 @@ def test_a_killed_grid_resumes_and_runs_no_experiment_twice(repository, annotati
         assert len(list(csv.DictReader(file))) == 12
     assert out.strip() == (tmp_path / "results" / "paper_table.md").read_text().strip()
 
-    running = start()
+    running = start(*both)
     again, err = running.communicate()
     assert again == out and err.count("is finished") == 2
     assert not repository.git("status", "--porcelain")

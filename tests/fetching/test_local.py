@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
+from cellular.base.files import REPOSITORY
 from cellular.fetching.datasets import fetch_dataset
 from cellular.fetching.local import read_seg, recognise
 from cellular.fetching.params import DataParams
@@ -269,8 +270,11 @@ def test_local_needs_a_path(tmp_path):
         fetch_dataset("local", tmp_path / "raw")
 
 
-def test_a_relative_path_starts_at_the_root_of_the_repository(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+@pytest.mark.parametrize("variable", ["DVC_ROOT", REPOSITORY])  # DVC's copies, and the grid's
+def test_a_relative_path_starts_at_the_root_of_the_repository(variable, tmp_path, monkeypatch):
+    if variable == REPOSITORY:
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / "clone"))  # DVC sets it in every stage
+    monkeypatch.setenv(variable, str(tmp_path / "repository"))
     local = DataParams(path="mine")
     with pytest.raises(InputError) as error:
         fetch_dataset("local", tmp_path / "raw", local)
