@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from dvc.config import Config
+from dvc.config import Config, ConfigError
 
 from cellular.base.errors import InputError
 from cellular.base.files import REPOSITORY
@@ -56,42 +56,42 @@ def run_in_clone(root: Path, name: str, head: str, command: Sequence[str], refer
     home = root / HOME
     home.mkdir(parents=True, exist_ok=True)
     clone = home / name
-    try:
-        with _locked(clone) as lock:
-            for left in home.glob("*.lock"):
-                with suppress(BlockingIOError), _locked(left.with_suffix("")):
-                    shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-            try:
-                shutil.rmtree(clone, ignore_errors=True)
-                _make(root, clone, head)
-                path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-                # The command holds the lock too, since it goes on if only this process is killed.
-                done = subprocess.run(
-                    command,
-                    cwd=clone,
-                    env=os.environ | {"PATH": path, REPOSITORY: str(root)},
-                    stdout=sys.stderr,
-                    pass_fds=[lock.fileno()],
-                )
-                if not done.returncode:
-                    # A fetch would replace FETCH_HEAD, which the user may be about to merge.
-                    names = f"{reference}:{reference}"
-                    git(clone, "push", "--quiet", "--no-verify", str(root), names)
-                return not done.returncode
-            finally:
-                shutil.rmtree(clone, ignore_errors=True)
-    except BlockingIOError:
-        raise InputError(
-            f"{clone}: another process runs this experiment now; wait until it has ended, and run "
-            "the same command again"
-        ) from None
+    with _locked(clone) as lock:
+        for left in home.glob("*.lock"):
+            with suppress(InputError), _locked(left):
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+        try:
+            shutil.rmtree(clone, ignore_errors=True)
+            _make(root, clone, head)
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+            # The command holds the lock too, since it goes on if only this process is killed.
+            done = subprocess.run(
+                command,
+                cwd=clone,
+                env=os.environ | {"PATH": path, REPOSITORY: str(root)},
+                stdout=sys.stderr,
+                pass_fds=[lock.fileno()],
+            )
+            if not done.returncode:
+                # A fetch would replace FETCH_HEAD, which the user may be about to merge.
+                names = f"{reference}:{reference}"
+                git(clone, "push", "--quiet", "--no-verify", str(root), names)
+            return not done.returncode
+        finally:
+            shutil.rmtree(clone, ignore_errors=True)
 
 
 @contextmanager
 def _locked(clone: Path) -> Iterator[TextIO]:
     """Lock the name of a clone for this process and those that get the open file."""
     with clone.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{clone}: another process runs this experiment now; wait until it has ended, and "
+                "run the same command again"
+            ) from None
         yield lock
 
 
@@ -111,7 +111,10 @@ def _make(root: Path, clone: Path, head: str) -> None:
     shutil.copyfile(index, clone / ".git" / "index")
     git(root, f"--git-dir={clone / '.git'}", f"--work-tree={root}", "add", "--update")
     git(clone, "checkout-index", "--all", "--force", "--index")
-    with Config(str(clone / ".dvc")).edit("local") as settings:
-        # Paths are absolute in what is read, and so lead to the same places.
-        settings.update(Config(str(root / ".dvc")).read())
-        settings["cache"].setdefault("dir", str(root / ".dvc" / "cache"))
+    try:
+        with Config(str(clone / ".dvc")).edit("local") as settings:
+            # Paths are absolute in what is read, and so lead to the same places.
+            settings.update(Config(str(root / ".dvc")).read())
+            settings["cache"].setdefault("dir", str(root / ".dvc" / "cache"))
+    except ConfigError as error:
+        raise InputError(f"{root / '.dvc' / 'config'}: {error}") from None
