@@ -35,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     for model, split in product(args.models, args.splits):
         inputs += files_of(args.metrics_dir / model, split).values()
     check_apart(outputs, inputs)
-    for path in outputs:
-        check_new(path, args.force)
+    check_new(*outputs, force=args.force)
     comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed, args.unit)
     tables = markdown(comparisons)
     contents: dict[Path, str | dict] = {}

@@ -37,13 +37,14 @@ def cache_dir() -> Path:
     return folder
 
 
-def check_new(path: Path, force: bool) -> None:
-    """Raise `InputError` if `path` exists, unless `force`."""
-    if path.exists() and not force:
-        raise InputError(
-            f"{path} exists already and would be overwritten; "
-            "give another output, or --force to replace it"
-        )
+def check_new(*outputs: Path, force: bool) -> None:
+    """Raise `InputError` if one of the outputs exists, unless `force`."""
+    for path in outputs:
+        if path.exists() and not force:
+            raise InputError(
+                f"{path} exists already and would be overwritten; "
+                "give another output, or --force to replace it"
+            )
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

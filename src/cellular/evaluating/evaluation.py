@@ -101,7 +101,7 @@ def evaluate(
     outputs = [path for files in paths.values() for path in files.values()]
     outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
     check_apart(outputs, [*test_dirs, annotated_dir, model_path])
-    _check_new(outputs, force)
+    check_new(*outputs, force=force)
     pairs = _checked(names, test_dirs, params.channels)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
     Faults(
@@ -118,7 +118,7 @@ def evaluate(
     run = _run(model, settings, annotated)
 
     with together(*outputs) as stagings:
-        _check_new(outputs, force)  # again, since another process may have written them meanwhile
+        check_new(*outputs, force=force)  # again: another process may have written them meanwhile
         staged = dict(zip(outputs, stagings, strict=True))
         predictions, pictures = staged[predictions_dir], staged[overlays_dir]
         predictions.mkdir()
@@ -143,11 +143,6 @@ def evaluate(
         if summary:
             write_json(staged[summary], summary_of({output_dir.name: scores}))
     return scores
-
-
-def _check_new(outputs: Sequence[Path], force: bool) -> None:
-    for path in outputs:
-        check_new(path, force)
 
 
 def annotated_diameter(folder: Path) -> float | None:

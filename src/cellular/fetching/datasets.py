@@ -49,7 +49,7 @@ def fetch_dataset(
     source = catalogue().dataset(name)
     data = data or DataParams()
     check_apart([output_dir], [local_folder(data.path)] if data.path else [])
-    check_new(output_dir, force)
+    check_new(output_dir, force=force)
     with whole(output_dir) as staging:
         staging.mkdir()
         HOW[source.how](source, staging, data)

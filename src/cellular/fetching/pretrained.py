@@ -64,7 +64,7 @@ def fetch_weights(model_type: str, output: Path, *, seed: int = 0, force: bool =
     """
     known = model_type == SCRATCH or model_type in catalogue().weights
     check_apart([output], [] if known else [user_path(model_type)])
-    check_new(Path(output), force)
+    check_new(Path(output), force=force)
     state = pretrained_state(model_type, seed)
     weights.save(state, Path(output))
     return float(state["diam_labels"])

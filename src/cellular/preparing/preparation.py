@@ -139,8 +139,7 @@ def process_masks(
     images_dir = corresponding_files_dir
     outputs = [Path(path) for path in (output_dir, report_path, flows_dir) if path is not None]
     check_apart(outputs, [input_path, images_dir])
-    for output in outputs:
-        check_new(output, force)
+    check_new(*outputs, force=force)
     fields, left = find_masks(input_path)
     if not images_dir.is_dir():
         raise InputError(f"{images_dir}: no such folder of images")

@@ -128,8 +128,7 @@ def write_report(
     outputs = [output, *([Path(example)] if example else [])]
     inputs = (*models, "prepare.json", "train.csv", "train.json")
     check_apart(outputs, [metrics_dir / name for name in inputs])
-    for path in outputs:
-        check_new(path, force)
+    check_new(*outputs, force=force)
     comparisons = compare(metrics_dir, models, splits, seed, unit)
     try:
         page = _page(metrics_dir, models, comparisons, params, sources, revision)

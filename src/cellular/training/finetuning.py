@@ -54,8 +54,7 @@ class Outputs:
         for path in (self.model, self.last_model, self.summary, self.losses):
             if path.is_dir():
                 raise InputError(f"{path}: a folder, but a file is to be written; choose another")
-        for path in (self.model, self.last_model, self.summary):
-            check_new(path, force)
+        check_new(self.model, self.last_model, self.summary, force=force)
         check_apart([self.model, self.last_model, self.summary, self.losses], inputs)
 
 
@@ -165,7 +164,7 @@ def fine_tune(
     name = identity(code_identity(), params.model_dump_json(), json.dumps(origin))
     with Checkpoint(name) as checkpoint:
         if not (checkpoint.mine and checkpoint.path.exists()):  # this is no run that goes on
-            check_new(outputs.losses, force)
+            check_new(outputs.losses, force=force)
         with together(outputs.model, outputs.last_model, outputs.summary) as stagings:
             outputs.check([], force)  # again: another process may have written them meanwhile
             run, last = run_all(checkpoint=checkpoint, on_epoch=partial(_write_csv, outputs.losses))
