@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from cellular.base import cli, devices
 from cellular.base.params import CELL_DIAMETER_HELP
 from cellular.imaging.fields import load_pairs
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     inputs.append(Path(params.model_type))  # or it is a name in the catalogue
     outputs.check([path for path in inputs if path and path.exists()], args.force)
     device = devices.choose(args.device)
-    with _training_sets(parser, args) as (train_set, valid_set):
+    with _training_sets(parser, args, device) as (train_set, valid_set):
         summary = fine_tune(
             _starting_weights(args.weights, params.model_type, args.seed),
             train_set,
@@ -104,7 +106,7 @@ def _outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Outpu
 
 @contextmanager
 def _training_sets(
-    parser: argparse.ArgumentParser, args: argparse.Namespace
+    parser: argparse.ArgumentParser, args: argparse.Namespace, device: torch.device
 ) -> Iterator[tuple[Path, Path]]:
     """Give the folders of flows to train and to validate on; compute them if there are none."""
     prepared = {"train": args.train_dir, "valid": args.valid_dir}
@@ -125,7 +127,7 @@ def _training_sets(
             Path(folder),
             flow_format=prepare.flow_format,
             cell_diameter=prepare.cell_diameter,
-            device=devices.choose(args.device),
+            device=device,
         )
         yield Path(folder) / "train", Path(folder) / "valid"
 
