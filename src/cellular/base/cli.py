@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cellular.base.errors import InputError
 from cellular.base.files import FULL
-from cellular.base.params import Section, SectionT, read_params, validate
+from cellular.base.params import UNIT_HELP, Section, SectionT, Unit, read_params, validate
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -103,11 +103,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--seed", type=seed, default=0, help=f"decides {what} (default: 0)")
 
     def unit(self) -> None:
-        """Add `--unit`, of which fields are independent of one another."""
-        text = "which fields are independent of others: those of another site, or of another well"
-        self.add_argument(
-            "--unit", choices=("site", "well"), default="site", help=f"{text} (default: site)"
-        )
+        """Add `--unit`, for a script that takes no other parameter of the scores."""
+        text = f"{UNIT_HELP} (default: site)"
+        self.add_argument("--unit", choices=typing.get_args(Unit), default="site", help=text)
 
     def device(self) -> None:
         """Add `--device`, the name that `cellular.base.devices.choose` takes."""

@@ -23,6 +23,10 @@ CELL_DIAMETER_HELP = (
     "their size, and the network sees cells of 30 pixels, as Cellpose does. Larger: finer "
     "outlines, more pixels to compute"
 )
+UNIT_HELP = (
+    "what is drawn at random for the intervals, with all its fields. site: fields of one site "
+    "(plate, well, site) are alike, at all time points; well: sites of one well are alike, too"
+)
 
 
 def _no_bool(value: Any) -> Any:
@@ -48,6 +52,7 @@ Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Text = Annotated[Annotated[str, Field(min_length=1)], BeforeValidator(_text)]
 NoneOr = Annotated[T | None, BeforeValidator(_none)]
 Channels = Annotated[list[Annotated[Int, Field(ge=0, le=3)]], Field(min_length=2, max_length=2)]
+Unit = Literal["site", "well"]
 Precision = Annotated[Literal["auto", "32", "tf32", "bf16", "fp16"], BeforeValidator(_text)]
 
 

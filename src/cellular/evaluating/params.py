@@ -5,7 +5,16 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, ValidationError, WrapValidator, model_validator
 from pydantic import ValidatorFunctionWrapHandler as Handler
 
-from cellular.base.params import Channels, Float, Int, NoneOr, Precision, Section
+from cellular.base.params import (
+    UNIT_HELP,
+    Channels,
+    Float,
+    Int,
+    NoneOr,
+    Precision,
+    Section,
+    Unit,
+)
 from cellular.network.settings import Settings
 
 ANNOTATED: Final = "annotated"
@@ -84,9 +93,7 @@ class Scoring(Section):
     excluded: Literal["background", "ignore"] = "background"
     """how cells of excluded classes (Unidentified) count. background: a prediction there is a false
     positive, as in the paper; ignore: their pixels do not count"""
-    unit: Literal["site", "well"] = "site"
-    """what is drawn at random for the intervals, with all its fields. site: fields of one site
-    (plate, well, site) are alike, at all time points; well: sites of one well are alike, too"""
+    unit: Unit = Field("site", description=UNIT_HELP)
     overlays: Int = Field(2, ge=1)
     """number of fields of each split that are drawn besides a typical one (of median AP@0.5), the
     worst first"""
