@@ -13,6 +13,7 @@ from helpers.annotations import ROOT
 from cellular.base import cli
 from cellular.base.errors import InputError
 from cellular.evaluating.params import Scoring, SegmentParams
+from cellular.fetching.params import DataParams
 from cellular.preparing.params import PrepareParams
 from cellular.training.params import SavingParams, TrainParams
 
@@ -44,6 +45,12 @@ def test_flags_take_lists_and_none():
     assert parse([PrepareParams], "--formats", "png", "tif")[0].formats == ["png", "tif"]
     assert parse([SegmentParams], "--diameter", "None")[0].diameter is None
     assert parse([SegmentParams], "--diameter", "12.5")[0].diameter == 12.5
+
+
+def test_a_value_may_begin_with_a_dash_and_a_digit():
+    data = parse([DataParams], "--colours", "red", "green", "--ranges", "-5..10", "-.5..1e3")[0]
+    assert data.ranges == ["-5..10", "-.5..1e3"]
+    assert parse([SegmentParams], "--cellprob_threshold", "-1.5")[0].cellprob_threshold == -1.5
 
 
 @pytest.mark.parametrize("seed", ["-1", "x", "1.5", str(2**31), "9" * 5000])

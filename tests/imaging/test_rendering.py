@@ -106,7 +106,7 @@ def own_folder(folder, channels):
 )
 def test_images_of_ones_own_get_the_colours_that_are_asked_for(run_script, tmp_path, colours):
     folder = own_folder(tmp_path / "mine", len(colours))
-    ranges = ["0..4095", *[MINMAX] * (len(colours) - 1)]
+    ranges = ["-5..4095", *[MINMAX] * (len(colours) - 1)]
     code, _, err = run_script(
         *("fetch_data", "--dataset", "local", "--path", folder, "--output_dir", tmp_path / "raw"),
         *("--colours", *colours, "--ranges", *ranges),

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import types
@@ -48,6 +49,9 @@ class Parser(argparse.ArgumentParser):
         # Raw: an example in the docstring stays as it is.
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(description=doc, formatter_class=layout, **options)
+        # What argparse takes for a value although it begins with a dash: by itself numbers only,
+        # but a range such as -5..10 is one, too. No flag of ours begins with a digit.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def path(self, *names: str, help: str, default: str | None = None, **options: Any) -> None:
         """Add a flag or an argument that takes a path."""
