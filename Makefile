@@ -23,6 +23,8 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 		echo "No Python 3.10 to 3.13 with the modules venv and ensurepip was found." >&2; \
 		echo "Install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
 		exit 2; fi
+	@# A link would be followed, and the folder that it leads to emptied.
+	@if [ -L $(VENV) ]; then rm $(VENV); fi
 	$(PYTHON) -m venv --clear $(VENV)
 	@# PyTorch first, with what it depends on (that differs from system to system); then exactly
 	@# the pinned set, without a second opinion (Cellpose's bound on numpy has no Python 3.13).
