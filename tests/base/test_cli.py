@@ -48,8 +48,8 @@ def test_flags_take_lists_and_none():
 
 
 def test_a_value_may_begin_with_a_dash_and_a_digit():
-    data = parse([DataParams], "--colours", "red", "green", "--ranges", "-5..10", "-.5..1e3")[0]
-    assert data.ranges == ["-5..10", "-.5..1e3"]
+    data = parse([DataParams], "--colours", "red", "green", "--ranges", "-5..10", "-7.5..-2")[0]
+    assert data.ranges == ["-5..10", "-7.5..-2"]
     assert parse([SegmentParams], "--cellprob_threshold", "-1.5")[0].cellprob_threshold == -1.5
 
 
