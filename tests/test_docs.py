@@ -24,7 +24,7 @@ from helpers.repository import Repository
 
 from cellular.base.params import flat
 from cellular.imaging.images import read_image
-from cellular.scoring.results import write_results
+from cellular.scoring.results import files_of, write_results
 from parameters import load_params
 
 README = ROOT / "README.md"
@@ -329,8 +329,10 @@ def test_a_score_is_added_to_the_table_as_written(tmp_path):
         lines[place + 1] += added.strip() + "\n"
         path.write_text("".join(lines), encoding="utf-8")
     truth = [[1, 1, 0, 0, 2, 2, 2]]
-    write_results(tmp_path / "metrics/good", "test", [scored(truth, truth)], seed=0)
-    write_results(tmp_path / "metrics/poor", "test", [scored(truth, [[1, 1, 0, 0, 0, 2, 2]])], 0)
+    write_results(files_of(tmp_path / "metrics/good", "test"), [scored(truth, truth)], seed=0)
+    write_results(
+        files_of(tmp_path / "metrics/poor", "test"), [scored(truth, [[1, 1, 0, 0, 0, 2, 2]])], 0
+    )
     table = subprocess.run(
         [sys.executable, "src/compare.py", "--models", "poor", "good", "--splits", "test"],
         cwd=tmp_path,

@@ -7,14 +7,14 @@ import pytest
 from helpers.label_maps import row_of_cells, scored
 
 from cellular.reporting.comparison import compare, markdown
-from cellular.scoring.results import write_results
+from cellular.scoring.results import files_of, write_results
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(split: str = "test", **models) -> None:
         for model, results in models.items():
-            write_results(tmp_path / model, split, results, seed=0)
+            write_results(files_of(tmp_path / model, split), results, seed=0)
 
     return write
 

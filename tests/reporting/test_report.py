@@ -18,7 +18,7 @@ from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.images import read_image, read_labels, write_labels
 from cellular.reporting.report import revision_of
-from cellular.scoring.results import write_results
+from cellular.scoring.results import files_of, write_results
 
 pytestmark = pytest.mark.slow
 
@@ -245,7 +245,7 @@ def test_the_code_of_a_page_is_the_last_commit_that_changed_it(tmp_path, monkeyp
 def test_a_split_without_cells_has_a_page_too(metrics, make, tmp_path):
     for model in MODELS:
         nothing = scored(np.zeros((40, 40)), np.zeros((40, 40)), "empty")
-        write_results(metrics / model, "none", [nothing], seed=0)
+        write_results(files_of(metrics / model, "none"), [nothing], seed=0)
         folder = metrics / model / "images" / "none"
         folder.mkdir(exist_ok=True)
         shutil.copyfile(metrics / model / "images" / "test" / "a.png", folder / "empty.png")

@@ -100,7 +100,7 @@ def two_fields():
 
 
 def test_all_scores_follow_from_the_files(two_fields, tmp_path):
-    written = write_results(tmp_path, "test", two_fields, seed=0)
+    written = write_results(files_of(tmp_path, "test"), two_fields, seed=0)
     paths = files_of(tmp_path, "test")
     assert all(path.is_file() for path in paths.values())
     assert json.loads(paths["scores"].read_text()) == written
@@ -122,7 +122,7 @@ def test_all_scores_follow_from_the_files(two_fields, tmp_path):
 @pytest.mark.parametrize("name", ["NA", "None", "001", "a, b", "nan"])
 def test_any_name_of_a_field_or_a_class_is_read_again(tmp_path, name):
     written = scored(TRUTH, FOUND, name, classes=[name] * 4)
-    write_results(tmp_path, "test", [written], seed=0)
+    write_results(files_of(tmp_path, "test"), [written], seed=0)
     (again,) = read_results(tmp_path, "test")
     assert again.field == name and set(again.cells["class"].dropna()) == {name}
     assert summarise([again])["counts"] == summarise([written])["counts"]
@@ -130,7 +130,7 @@ def test_any_name_of_a_field_or_a_class_is_read_again(tmp_path, name):
 
 def test_the_same_results_are_the_same_bytes(two_fields, tmp_path):
     for name in ("a", "b"):
-        write_results(tmp_path / name, "test", two_fields, seed=3)
+        write_results(files_of(tmp_path / name, "test"), two_fields, seed=3)
     for first, second in zip(
         *(files_of(tmp_path / name, "test").values() for name in ("a", "b")), strict=True
     ):

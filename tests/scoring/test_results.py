@@ -21,7 +21,7 @@ from cellular.scoring.results import (
 def paths(tmp_path):
     """The files of a split with two fields."""
     results = [row_of_cells(2, 3, "a", false_positives=1), row_of_cells(1, 2, "b")]
-    write_results(tmp_path / "good", "test", results, seed=0, run={"device": "cpu"})
+    write_results(files_of(tmp_path / "good", "test"), results, seed=0, run={"device": "cpu"})
     return files_of(tmp_path / "good", "test")
 
 
@@ -81,7 +81,7 @@ def test_compare_tells_it_in_one_line(run_script, paths, change):
 
 
 def test_tables_of_another_evaluation_are_an_error_that_names_all(paths, tmp_path):
-    write_results(tmp_path / "other", "test", [row_of_cells(2, 2, "a")], seed=0)
+    write_results(files_of(tmp_path / "other", "test"), [row_of_cells(2, 2, "a")], seed=0)
     other = files_of(tmp_path / "other", "test")
     paths["scores"].write_bytes(other["scores"].read_bytes())
     with pytest.raises(InputError) as error:

@@ -8,7 +8,7 @@ from helpers.label_maps import row_of_cells, scored
 from scipy.stats import binom, ttest_1samp
 
 from benchmarks import false_claims
-from cellular.scoring.results import write_results
+from cellular.scoring.results import files_of, write_results
 from cellular.scoring.uncertainty import (
     FLIPS,
     count_units,
@@ -78,7 +78,7 @@ def test_a_score_is_a_mean_over_fields_and_so_is_the_middle_of_its_interval():
 def test_fields_of_one_unit_have_no_interval(tmp_path):
     results = named(*(of("p", "C03", 1, time) for time in (1, 2, 3)))
     assert intervals(results, seed=0) == {}
-    assert write_results(tmp_path, "test", results, seed=0)["interval_by_site"] == {}
+    assert write_results(files_of(tmp_path, "test"), results, seed=0)["interval_by_site"] == {}
     assert interval(np.array([0.5, np.nan]), np.array(list("ab"))) is None
 
 

@@ -132,13 +132,11 @@ def evaluate(
         scores = {}
         for name, folder in zip(names, test_dirs, strict=True):
             scores[name] = write_results(
-                output_dir,
-                name,
+                {kind: staged[path] for kind, path in paths[name].items()},
                 results[name],
                 seed,
                 scoring.unit,
                 run=run | {"data": digest_folder(folder)},
-                staged={kind: staged[path] for kind, path in paths[name].items()},
             )
         if summary:
             write_json(staged[summary], summary_of({output_dir.name: scores}))

@@ -74,22 +74,20 @@ def files_of(folder: Path, split: str) -> dict[str, Path]:
 
 
 def write_results(
-    folder: Path,
-    split: str,
+    paths: Mapping[str, Path],
     results: Sequence[FieldResult],
     seed: int,
     unit: str = SITE,
     *,
     run: Mapping[str, Any] | None = None,
-    staged: Mapping[str, Path] | None = None,
 ) -> dict[str, dict]:
-    """Write all result files of a split, and return the content of `<split>_eval.json`.
+    """Write all result files of a split to `paths`, and return the content of `<split>_eval.json`.
 
-    It has the scores of `cellular.scoring.scores.summarise`, those of `groups` of cells, and the
-    95 % intervals of the scores in `REPORTED`: `interval_by_site`, `_well`, `_field` or `_cell`,
-    depending on what `cellular.scoring.uncertainty` draws at random, with `seed` and `unit`. `run`
-    says how the results came about; it is stored with them. `staged` has the paths to write to, by
-    the names of `files_of`, where the files get their own names later.
+    `paths` has the names of `files_of`, and may lead elsewhere: to hidden files that get their own
+    names later. The content has the scores of `cellular.scoring.scores.summarise`, those of
+    `groups` of cells, and the 95 % intervals of the scores in `REPORTED`: `interval_by_site`,
+    `_well`, `_field` or `_cell`, depending on what `cellular.scoring.uncertainty` draws at random,
+    with `seed` and `unit`. `run` says how the results came about; it is stored with them.
     """
     ends = intervals(results, seed, unit)
     by_group = groups(results)
@@ -102,7 +100,6 @@ def write_results(
         "groups": by_group,
         f"interval_by_{kind_of(results, unit)}": nested(known),
     }
-    paths = staged or files_of(Path(folder), split)
     cells = pd.concat([result.cells for result in results], ignore_index=True)
     _write_table(paths["fields"], _table_of_fields(results))
     _write_table(paths["cells"], cells)
