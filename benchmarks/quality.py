@@ -160,13 +160,12 @@ def _measure(
         val_pattern=f"Timepoint_00{valid}", test_pattern=f"Timepoint_00{test}", **recipe["prepare"]
     )
     prepared, flows = prepare(source, folder, split, device)
-    params = TrainParams(**recipe["train"])
+    params = TrainParams(**recipe["train"] | {"all_fields": False})
     state = starting_weights(params.model_type, seed)
     start = time.perf_counter()
     fine_tune(
         state,
-        flows / "train",
-        flows / "valid",
+        {name: flows / name for name in ("train", "valid")},
         Outputs(folder / "model", folder / "last", folder),
         params,
         valid_dir=prepared / "valid",

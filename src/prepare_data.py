@@ -56,8 +56,8 @@ def _parser() -> cli.Parser:
     parser.add_argument("--skip_unannotated", action="store_true", help=text)
     parser.path(
         "--flows_dir",
-        help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid>; they "
-        "are computed once for all training runs",
+        help="folder to make with the flows that train.py needs, <flows_dir>/<train|valid|test>; "
+        "they are computed once for all training runs",
     )
     text = "class whose flows are computed (default: all, every class but the excluded)"
     parser.add_argument("--class_name", default=ALL, help=text)

@@ -28,15 +28,19 @@ def main(argv: Sequence[str] | None = None) -> str:
     args = parser.parse_args(argv)
     outputs = _outputs(parser, args)
     params = cli.parameters(TrainParams, args)
-    inputs = [args.train_dir, args.valid_dir, args.flows_dir, args.weights, args.params]
+    prepared = {"train": args.train_dir, "valid": args.valid_dir}
+    if params.all_fields:
+        if args.test_dir is None:
+            parser.error("--all_fields true trains on the test fields too; give --test_dir")
+        prepared["test"] = args.test_dir
+    inputs = [*prepared.values(), args.flows_dir, args.weights, args.params]
     inputs.append(Path(params.model_type))  # or it is a name in the catalogue
     outputs.check([path for path in inputs if path and path.exists()], args.force)
     device = devices.choose(args.device)
-    with _training_sets(parser, args, device) as (train_set, valid_set):
+    with _training_sets(parser, args, prepared, device) as sets:
         summary = fine_tune(
             _starting_weights(args.weights, params.model_type, args.seed),
-            train_set,
-            valid_set,
+            sets,
             outputs,
             params,
             valid_dir=args.valid_dir,
@@ -62,6 +66,8 @@ def _parser() -> cli.Parser:
     )
     parser.path("--train_dir", required=True, help="prepared folder to train on")
     parser.path("--valid_dir", required=True, help="prepared folder to validate on")
+    text = "prepared folder of test fields; they are trained on with --all_fields true only"
+    parser.path("--test_dir", help=text)
     parser.path("--weights", help="weights file to start from, in place of --model_type")
     text = "names the outputs; not needed with --output_model and --metrics_dir"
     parser.add_argument("--experiment_name", help=text)
@@ -106,16 +112,18 @@ def _outputs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Outpu
 
 @contextmanager
 def _training_sets(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, device: torch.device
-) -> Iterator[tuple[Path, Path]]:
-    """Give the folders of flows to train and to validate on; compute them if there are none."""
-    prepared = {"train": args.train_dir, "valid": args.valid_dir}
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    prepared: dict[str, Path],
+    device: torch.device,
+) -> Iterator[dict[str, Path]]:
+    """Give the folder of flows of each prepared folder; compute the flows if there are none."""
     if args.flows_dir is not None:
         if given := {"cell_diameter", "flow_format"} & vars(args).keys():
             parser.error(f"--flows_dir holds finished flows; leave out --{min(given)}")
-        for name, folder in prepared.items():
-            check_source(args.flows_dir / name, load_pairs(folder))
-        yield args.flows_dir / "train", args.flows_dir / "valid"
+        for name, source in prepared.items():
+            check_source(args.flows_dir / name, load_pairs(source))
+        yield {name: args.flows_dir / name for name in prepared}
         return
     from cellular.preparing.flows import write_sets  # takes seconds to import
     from cellular.preparing.params import PrepareParams
@@ -129,7 +137,7 @@ def _training_sets(
             cell_diameter=prepare.cell_diameter,
             device=device,
         )
-        yield Path(folder) / "train", Path(folder) / "valid"
+        yield {name: Path(folder) / name for name in prepared}
 
 
 def _starting_weights(file: Path | None, model_type: str, seed: int) -> weights.State:

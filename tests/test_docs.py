@@ -167,6 +167,12 @@ ELSEWHERE = {
             '"--colours", *colours, "--ranges"',
         ),
         ("dvc exp run -S 'train.channels=[0,0]'", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
+        (
+            "dvc exp run -S train.all_fields=true -S train.keep=last",
+            MINUTES,
+            "training/test_finetuning.py",
+            '"--all_fields"',
+        ),
         ("dvc exp run -S data.version=2", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         (
             "dvc exp run $(python src/overrides.py conf/quick.yaml)",

@@ -77,6 +77,7 @@ def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
         ("train.use_sgd", "maybe", "valid boolean"),
         ("train.learning_rate", float("inf"), "less than or equal to 100"),
         ("train.learning_rate", 0.2, "AdamW with learning_rate 0.2 diverges"),
+        ("train.all_fields", True, "found keep: valid_loss and patience: None.*give keep: last"),
         ("train.crop_size", 100, "multiple of 16"),
         ("train.channels", [0, 4], r"train\.channels: .*less than or equal to 3 \(found 4\)"),
         ("train.channels", [0], "at least 2 items"),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
-from cellular.imaging.fields import check_pairs, load_pairs, read_pair
+from cellular.imaging.fields import SPLITS, check_pairs, load_pairs, read_pair
 from cellular.imaging.trainingset import (
     check_source,
     fingerprint,
@@ -153,8 +153,9 @@ def test_prepare_writes_flows_of_one_class(annotations, run_script, class_name):
     code, _, err = run_script("prepare_data", *arguments)
     assert code == 0, err
     written = sorted(str(path.relative_to(flows)) for path in flows.rglob("fields.json"))
-    assert written == ["train/fields.json", "valid/fields.json"]
-    check_source(flows / "train", load_pairs(annotations.out / class_name / "train"))
+    assert written == [f"{split}/fields.json" for split in ("test", "train", "valid")]
+    for split in SPLITS:
+        check_source(flows / split, load_pairs(annotations.out / class_name / split))
     assert run_script("prepare_data", *arguments)[0] == 2  # nothing is overwritten
 
 

@@ -406,6 +406,18 @@ def test_an_output_that_is_holds_or_lies_in_an_input_or_another_output_is_refuse
     assert sorted(annotations.folder.rglob("*")) == before
 
 
+def test_a_test_field_that_is_too_small_to_train_on_is_still_a_test_field(annotations, prepare):
+    annotations.three_splits()
+    shutil.rmtree(annotations.masks / TEST)
+    annotations.image(TEST, side=10)
+    annotations.object(TEST, "fed", "cell_1", disc(5, 5, 2, side=10))
+    flows = annotations.folder / "flows"
+    code, _, err = prepare("--flows_dir", flows, "--cell_diameter", 5)
+    assert code == 0, err
+    assert labels_of(annotations, "all", "test", TEST).shape == (10, 10)
+    assert (flows / "test" / f"{TEST}_flows.npy").is_file()
+
+
 def test_without_flows_there_is_neither_label_map_nor_report(annotations, prepare):
     annotations.three_splits()
     shutil.rmtree(annotations.masks / VALID)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.label_maps import row_of_cells, scored
 
-from cellular.reporting.comparison import compare, markdown
+from cellular.reporting.comparison import SEEN, compare, markdown
 from cellular.scoring.results import files_of, write_results
 
 
@@ -200,6 +200,39 @@ def test_without_any_cell_nothing_is_claimed(write, tmp_path):
     assert "nothing can be said" in comparison.sentence
     assert markdown([comparison])
     json.dumps(comparison.as_json(), allow_nan=False)
+
+
+def test_scores_of_fields_that_were_trained_on_are_not_shown_as_those_of_others(
+    run_script, write, tmp_path
+):
+    for split in ("test", "train"):
+        write(split, a=[row_of_cells(5, 10)], b=[row_of_cells(8, 10)])
+    table = tmp_path / "comparison.md"
+
+    def told(training) -> list[str]:
+        """Return the splits of which the table says that they were trained on."""
+        if training is not None:
+            (tmp_path / "train.json").write_text(json.dumps(training))
+        code, _, err = run_script(
+            *("compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--table", table),
+            *("--splits", "test", "train", "--output", tmp_path / "comparison.json", "--force"),
+        )
+        assert code == 0, err
+        content = json.loads((tmp_path / "comparison.json").read_text())
+        lines = [line for line in table.read_text().splitlines() if SEEN in line]
+        splits = [line.split(":")[0] for line in lines]
+        assert splits == [split for split, of in content.items() if of["trained_on"]]
+        return splits
+
+    assert told(None) == []  # nothing is known of a training
+    assert told({"epochs": 3}) == ["train"]  # of an earlier version
+    assert told({"trained_on": ["train"]}) == ["train"]
+    assert told({"trained_on": ["train", "valid", "test"]}) == ["test", "train"]
+    (tmp_path / "train.json").write_text('{"trained_on": 3}')
+    code, _, err = run_script(
+        "compare", "--metrics_dir", tmp_path, "--models", "a", "b", "--splits", "test"
+    )
+    assert code == 2 and "train.json: trained_on is 3, expected a list of splits" in err
 
 
 def test_models_scored_on_different_cells_are_not_compared(run_script, write, tmp_path):

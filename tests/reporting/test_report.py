@@ -17,6 +17,7 @@ from helpers.label_maps import scored
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.images import read_image, read_labels, write_labels
+from cellular.reporting.comparison import SEEN
 from cellular.reporting.report import revision_of
 from cellular.scoring.results import files_of, write_results
 
@@ -213,6 +214,17 @@ def test_a_diameter_far_from_that_of_the_annotated_cells_is_said(make, metrics, 
     text = " ".join((tmp_path / "report.html").read_text().split())
     assert text.count("the model was told") == 1
     assert said.format(used) + " are 120 px" in text
+
+
+def test_the_page_says_which_fields_were_trained_on(make, metrics, tmp_path):
+    shutil.copytree(metrics, tmp_path / "m")
+    seen = TRAINING | {"trained_on": ["train", "valid", "test"]}
+    for training, times in ((TRAINING, 0), (seen, 2)):  # above, and in the section of the split
+        (tmp_path / "m" / "train.json").write_text(json.dumps(training))
+        assert make("--metrics_dir", tmp_path / "m", "--force")[0] == 0
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert page.count(SEEN) == times * 2  # test and valid
+        assert ("The validation fields were trained on" in page) == bool(times)
 
 
 def test_the_code_of_a_page_is_the_last_commit_that_changed_it(tmp_path, monkeypatch):

@@ -265,6 +265,50 @@ def test_fields_with_too_few_cells_are_named(run_train, pieces, tmp_path):
     assert summary["fields"]["left_out"] == sum(count < max(counts) for count in counts)
 
 
+def test_with_all_fields_those_of_every_split_are_trained_on(run_train, pieces, tmp_path):
+    first, *_ = check_pairs(pieces / "train")
+    image, labels = read_pair(first)
+    for name, content in (("whole", labels), ("one", labels == labels[labels > 0][0])):
+        write_png(tmp_path / "test" / f"{name}.png", image)
+        write_labels(tmp_path / "test" / f"{name}_masks.png", content.astype(np.uint16))
+    # At the size of training, 8 pixels remain of 20: they can be scored, but not trained on.
+    write_png(tmp_path / "test" / "small.png", image[:20, :20])
+    write_labels(tmp_path / "test" / "small_masks.png", np.ones((20, 20), np.uint16))
+    sets = {"train": pieces / "train", "valid": pieces / "valid", "test": tmp_path / "test"}
+    flows, home = tmp_path / "flows", tmp_path / "experiments" / "mine"
+    write_sets(sets, flows, cell_diameter=15)
+    all_of_them = (*ADAMW, "--flows_dir", flows, "--all_fields", "true", "--keep", "last")
+    test = ("--test_dir", sets["test"])
+
+    def result(*arguments):
+        code, _, err = run_train("--force", *arguments)
+        assert code == 0, err
+        summary = json.loads((home / "train.json").read_text())
+        return summary, err
+
+    summary, err = result(*all_of_them, *test, "--min_train_masks", 2)
+    assert "5 fields to train on (train, valid, test), 1 to validate on" in err
+    assert "one: fewer than 2 cells, left out" in err
+    summary, err = result(*all_of_them, *test)
+    assert "small: less than 10 pixels a side, left out" in err
+    assert summary["trained_on"] == ["train", "valid", "test"] == list(summary["run"]["data"])
+    assert summary["fields"] == {"train": 6, "valid": 1, "left_out": 1}
+    assert summary["crops"] == 2 * 6  # an epoch has one of each field
+    assert summary["kept_epoch"] == 2
+
+    usual, _ = result(*ADAMW, "--flows_dir", flows, *test)
+    assert (usual["trained_on"], usual["fields"]["train"]) == (["train"], 3)
+    assert usual == result(*ADAMW, "--flows_dir", flows)[0]
+
+    for arguments, message in (
+        (all_of_them, "trains on the test fields too; give --test_dir"),
+        ((*all_of_them, *test, "--patience", 3), "give keep: last and patience: none"),
+        ((*all_of_them, "--test_dir", sets["valid"]), f"in {flows / 'test'}"),
+    ):
+        code, _, err = run_train("--force", *arguments)
+        assert code == 2 and message in err, err
+
+
 def test_a_loss_that_explodes_ends_the_run_and_removes_its_state(run_train, tmp_path, cache):
     code, _, err = run_train("--learning_rate", 100, "--n_epochs", 6, "--save_every", 1)
     assert code == 2 and "try a tenth of it" in err

@@ -24,8 +24,7 @@ from cellular.imaging.images import (
 )
 from cellular.imaging.masks import check_size, relabel
 
-TRAINING_SPLITS = ("train", "valid")  # those that training needs
-SPLITS = (*TRAINING_SPLITS, "test")
+SPLITS = ("train", "valid", "test")
 ALL = "all"  # used like a class: the cells of all classes except the excluded ones
 # Endings of the files beside a prepared field's image, <field>.<ext>:
 MASKS = "_masks"  # its label map, as Cellpose names it

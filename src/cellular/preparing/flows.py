@@ -89,7 +89,8 @@ def write_sets(
 
     Parameters
     ----------
-    folders : prepared folders by name, `train` among them
+    folders : prepared folders by name, `train` among them. Fields of `test` may be of any size:
+        they can be scored, even if they are too small to train on
     cell_diameter : resize all fields by one factor, so that the cells of the folder `train` have
         this mean diameter in pixels (at 30, fields with cells of 120 keep a sixteenth of their
         pixels); None keeps their size
@@ -125,6 +126,7 @@ def write_sets(
         write = partial(
             _write,
             folder=output / name,
+            smallest=1 if name == "test" else SMALLEST_SIDE,
             factor=factor,
             flow_format=flow_format,
             device=device,
@@ -144,6 +146,7 @@ def write_sets(
 def _write(
     pair: Pair,
     folder: Path,
+    smallest: int,
     factor: float,
     flow_format: FlowFormat,
     device: torch.device,
@@ -154,10 +157,10 @@ def _write(
     if factor != 1.0:
         field = shrunk(field, factor)
     height, width = field.labels.shape
-    if min(height, width) < SMALLEST_SIDE:
+    if min(height, width) < smallest:
         raise InputError(
             f"{pair.field}: {width} x {height} pixels at the size that cell_diameter asks for, "
-            f"expected at least {SMALLEST_SIDE} a side"
+            f"expected at least {smallest} a side"
         )
     _warn_of_large_cells(pair.field, field.labels)
     arrays = {

@@ -19,7 +19,6 @@ from cellular.imaging.fields import (
     MASKS,
     SMALLEST_SIDE,
     SPLITS,
-    TRAINING_SPLITS,
     FieldMasks,
     channels_of,
     check_channels,
@@ -121,7 +120,7 @@ def process_masks(
     class_name : the class to train on and to score, which must have cells in each split
     channels : pairs of channels that models are given, in Cellpose's numbers; every image must have
         them
-    flows_dir : folder for the training sets `train` and `valid` of the class (default: none)
+    flows_dir : folder for the training sets of the class, one for each split (default: none)
     device : on which the flows are computed (default: the CPU)
     skip_unannotated : leave out images without masks, which are a fault otherwise
 
@@ -206,7 +205,7 @@ def process_masks(
             from cellular.preparing.flows import CPU, write_sets  # takes seconds to import
 
             write_sets(
-                {split: staging / class_name / split for split in TRAINING_SPLITS},
+                {split: staging / class_name / split for split in SPLITS},
                 staged[flows_dir],
                 cell_diameter=params.cell_diameter,
                 flow_format=params.flow_format,

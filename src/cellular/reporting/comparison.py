@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from cellular.base.errors import InputError
 from cellular.scoring.groups import groups
-from cellular.scoring.results import REPORTED, read_results
+from cellular.scoring.results import REPORTED, read_json, read_results
 from cellular.scoring.scores import AT, FieldResult, Place, counts_of, nested
 from cellular.scoring.summary import NUMBERS
 from cellular.scoring.uncertainty import (
@@ -31,6 +31,10 @@ from cellular.scoring.uncertainty import (
 FEWEST_UNITS = 6
 DECIDES: Place = ("objects", "average_precision", "0.5")  # which of two models is better
 SMALLEST: Place = ("groups", "size", "smallest", "recall")
+SEEN = (
+    " These fields were trained on: their scores show how well the network fits them, not how well "
+    "it finds the cells of other fields."
+)
 MAIN = (*NUMBERS.values(), SMALLEST)  # the scores that tables show first
 COUNTED = {
     "found": "cells found (IoU 0.5)",
@@ -107,6 +111,7 @@ class SplitComparison:
     units: int  # number of those sites, wells or fields in which both models have AP@0.5
     counts: dict[str, Row]  # predictions, and COUNTED
     scores: dict[Place, Row]
+    trained_on: bool  # whether the training of these metrics saw the fields
 
     @property
     def main_rows(self) -> list[Row]:
@@ -126,7 +131,11 @@ class SplitComparison:
 
     @property
     def note(self) -> str:
-        """Say what the intervals and the test were made from."""
+        """Say what the intervals and the test were made from, and whether fields were seen."""
+        return f"{self._certainty}{self._seen}"
+
+    @property
+    def _certainty(self) -> str:
         if self.kind == CELL:
             return (
                 "Intervals come from resampling the cells of the one field, which says nothing "
@@ -151,8 +160,12 @@ class SplitComparison:
         return (
             f"{self.split}: {self._verdict(score)}: AP@0.5 {score.second.text} against "
             f"{score.first.text}, difference {score.difference.text} ({sure})."
-            f"{self._warning(score)}"
+            f"{self._warning(score)}{self._seen}"
         )
+
+    @property
+    def _seen(self) -> str:
+        return SEEN if self.trained_on else ""
 
     @property
     def decidable(self) -> bool:
@@ -188,8 +201,14 @@ class SplitComparison:
         """Return the content of comparison.json for this split."""
         counts = {name: row.as_json(self.models) for name, row in self.counts.items()}
         scores = {place: row.as_json(self.models) for place, row in self.scores.items()}
-        known = {"fields": self.fields, "cells": self.cells, "units": self.units, "counts": counts}
-        return known | {f"difference_by_{self.kind}": nested(scores)}
+        return {
+            "fields": self.fields,
+            "cells": self.cells,
+            "units": self.units,
+            "trained_on": self.trained_on,
+            "counts": counts,
+            f"difference_by_{self.kind}": nested(scores),
+        }
 
 
 def _number(count: int, name: str) -> str:
@@ -205,19 +224,38 @@ def compare(
 ) -> list[SplitComparison]:
     """Compare two models on every split, on the same fields.
 
-    Reads the files that `cellular.scoring.results` wrote to `<metrics_dir>/<model>/`. What `seed`
-    and `unit` (site or well) do, `cellular.scoring.uncertainty` tells.
+    Reads the files that `cellular.scoring.results` wrote to `<metrics_dir>/<model>/`, and, if it is
+    there, the train.json of a training, which tells what fields it saw. What `seed` and `unit`
+    (site or well) do, `cellular.scoring.uncertainty` tells.
 
     Raises
     ------
     InputError
         If a file is missing, or the models were not scored on the same cells.
     """
-    return [_compare(Path(metrics_dir), models, split, seed, unit) for split in splits]
+    seen = _trained_on(Path(metrics_dir) / "train.json")
+    return [
+        _compare(Path(metrics_dir), models, split, seed, unit, split in seen) for split in splits
+    ]
+
+
+def _trained_on(path: Path) -> list[str]:
+    """Return the splits that a training recorded as trained on; [] if it left no record."""
+    if not path.exists():
+        return []
+    found = read_json(path).get("trained_on", ["train"])  # earlier versions trained on no other
+    if not isinstance(found, list):
+        raise InputError(f"{path}: trained_on is {found!r}, expected a list of splits; train again")
+    return found
 
 
 def _compare(
-    metrics_dir: Path, models: tuple[str, str], split: str, seed: int, unit: str
+    metrics_dir: Path,
+    models: tuple[str, str],
+    split: str,
+    seed: int,
+    unit: str,
+    trained_on: bool,
 ) -> SplitComparison:
     first, second = (read_results(metrics_dir / model, split) for model in models)
     if _truth(first) != _truth(second):
@@ -239,7 +277,15 @@ def _compare(
     scores = _scores(first, second, seed, unit) | _of_smallest(first, second)
     units = count_units(paired_scores(first, second)[2][DECIDES], units_of(first, unit))
     return SplitComparison(
-        split, models, len(first), before["cells"], kind_of(first, unit), units, counts, scores
+        split,
+        models,
+        len(first),
+        before["cells"],
+        kind_of(first, unit),
+        units,
+        counts,
+        scores,
+        trained_on,
     )
 
 

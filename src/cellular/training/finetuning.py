@@ -17,6 +17,7 @@ from cellular.base.devices import choose_precision
 from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new, together, whole, write_json
 from cellular.base.provenance import computed_on
+from cellular.imaging.fields import SMALLEST_SIDE
 from cellular.imaging.trainingset import TrainingField, fingerprint, open_fields
 from cellular.network import weights
 from cellular.network.settings import Settings
@@ -64,7 +65,7 @@ class Fields:
 
     train: list[TrainingField]
     valid: list[TrainingField]
-    left_out: int  # training fields with too few cells
+    left_out: int  # training fields with too few cells, or too few pixels
 
     @property
     def diameter(self) -> float:
@@ -85,8 +86,7 @@ class Fields:
 
 def fine_tune(
     state: weights.State,
-    train_set: Path,
-    valid_set: Path,
+    sets: dict[str, Path],
     outputs: Outputs,
     params: TrainParams,
     *,
@@ -106,7 +106,8 @@ def fine_tune(
 
     Parameters
     ----------
-    train_set, valid_set : training sets, as `cellular.preparing.flows` writes them
+    sets : training sets, as `cellular.preparing.flows` writes them: `train` and `valid`, with
+        `params.all_fields` also `test`
     valid_dir : prepared folder of the validation fields; needed for `params.keep == "ap50"`
     save_every : epochs between two savings of the state
     seed : decides all crops
@@ -124,12 +125,13 @@ def fine_tune(
         another process writes the outputs.
     """
     fabric = launch(device, params.precision)
-    fields = _open(train_set, valid_set, params)
+    fields = _open(sets, params)
     precision = choose_precision(device, params.precision)
     log.info(
-        "%d fields to train on, %d to validate on, on %s in %s; cells of %.4g pixels are resized "
-        "to %.4g",
+        "%d fields to train on (%s), %d to validate on, on %s in %s; cells of %.4g pixels are "
+        "resized to %.4g",
         len(fields.train),
+        ", ".join(params.trained_on),
         len(fields.valid),
         device.type,
         precision,
@@ -145,7 +147,7 @@ def fine_tune(
         **computed_on(device, precision),
         "processes": fabric.world_size,
         "seed": seed,
-        "data": {"train": fingerprint(train_set), "valid": fingerprint(valid_set)},
+        "data": {name: fingerprint(folder) for name, folder in sets.items()},
         "starting_weights": sha256(weights.to_bytes(state)).hexdigest(),
     }
     run_all = partial(
@@ -186,20 +188,23 @@ def _write(files: list[Path], states: list[weights.State], summary: dict, fields
     write_json(files[2], summary)
 
 
-def _open(train_set: Path, valid_set: Path, params: TrainParams) -> Fields:
-    """Open the fields; list those with too few cells to train on in the log, and leave them out."""
-    train_fields, valid_fields = (
-        open_fields(folder, params.channels) for folder in (train_set, valid_set)
-    )
-    enough = [field for field in train_fields if field.cells >= params.min_train_masks]
+def _open(sets: dict[str, Path], params: TrainParams) -> Fields:
+    """Open the fields; list those that cannot be trained on in the log, and leave them out."""
+    opened = {name: open_fields(folder, params.channels) for name, folder in sets.items()}
+    train_fields = [field for name in params.trained_on for field in opened[name]]
+    enough = []
     for field in train_fields:
         if field.cells < params.min_train_masks:
             log.warning("%s: fewer than %d cells, left out", field.name, params.min_train_masks)
+        elif min(field.shape) < SMALLEST_SIDE:  # only a test field can be so small
+            log.warning("%s: less than %d pixels a side, left out", field.name, SMALLEST_SIDE)
+        else:
+            enough.append(field)
     if not enough:
         raise InputError(
-            f"{train_set}: no field has {params.min_train_masks} cells; lower --min_train_masks"
+            f"{sets['train']}: no field has {params.min_train_masks} cells; lower --min_train_masks"
         )
-    return Fields(enough, valid_fields, len(train_fields) - len(enough))
+    return Fields(enough, opened["valid"], len(train_fields) - len(enough))
 
 
 def _summary(run: Run, params: TrainParams, fields: Fields) -> dict:
@@ -215,6 +220,7 @@ def _summary(run: Run, params: TrainParams, fields: Fields) -> dict:
         "epochs": last.epoch,
         "stopped": run.stopped,
         "crops": last.epoch * (params.images_per_epoch or len(fields.train)),
+        "trained_on": list(params.trained_on),
         "fields": {
             "train": len(fields.train),
             "valid": len(fields.valid),

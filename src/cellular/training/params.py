@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cellular.base.params import Channels, Float, Int, NoneOr, Precision, Section, Text
+from cellular.imaging.fields import SPLITS
 
 # Larger values can only be mistakes: they would end in a lack of memory, or in weights of no use.
 MOST_EPOCHS = 100_000
@@ -74,6 +75,10 @@ class TrainParams(Section):
     the lowest validation loss, which takes seconds a field; last: those of the last epoch"""
     patience: NoneOr[Annotated[Int, Field(ge=1)]] = None
     """stop after this number of validations without improvement; none: never"""
+    all_fields: bool = False
+    """train on the fields of the validation and of the test too, for a model that is to be used,
+    once its recipe is chosen. No field is left to choose an epoch by, so keep has to be last and
+    patience none, and no score tells how the model does on other fields"""
     channels: Channels = Field([0, 0])
     """channel to segment and nuclear channel, as Cellpose numbers them: 0 grey (nuclear: none), 1
     red, 2 green, 3 blue"""
@@ -84,6 +89,11 @@ class TrainParams(Section):
     auto: bf16 where the device has instructions for it, otherwise 32"""
     channels_last: bool = True
     """keep tensors as (n, H, W, C) in memory: faster, with other rounding errors"""
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """The splits whose fields are trained on."""
+        return SPLITS if self.all_fields else SPLITS[:1]
 
     @model_validator(mode="after")
     def _feasible(self) -> "TrainParams":
@@ -96,5 +106,11 @@ class TrainParams(Section):
             raise ValueError(
                 f"n_epochs {self.n_epochs} of images_per_epoch {self.images_per_epoch} are more "
                 f"than {MOST_CROPS_IN_ALL:,} crops; lower one of them"
+            )
+        if self.all_fields and (self.keep != "last" or self.patience):
+            raise ValueError(
+                "with all_fields: true the validation fields are trained on, and cannot choose "
+                f"among epochs (found keep: {self.keep} and patience: {self.patience}); give keep: "
+                "last and patience: none"
             )
         return self
