@@ -24,18 +24,28 @@ from cellular.base.provenance import computed_on
 from cellular.base.queues import in_order
 from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
 from cellular.evaluating.params import ANNOTATED, Scoring, SegmentParams
+from cellular.imaging.boxes import (
+    BOXES,
+    box_diameters,
+    check_boxes,
+    has_boxes,
+    load_boxes,
+    read_boxes,
+)
 from cellular.imaging.fields import (
     Pair,
     check_pairs,
     load_pairs,
     read_classes,
     read_excluded,
+    read_field,
     read_pair,
 )
 from cellular.imaging.images import read_labels, write_labels
 from cellular.imaging.masks import FAR, median_diameter, relabel
-from cellular.network.segmentation import load_model, precision_of, scale_of, segment_pairs
+from cellular.network.segmentation import load_model, precision_of, scale_of, segment_all
 from cellular.network.settings import Settings
+from cellular.scoring.boxes import table_of_boxes
 from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores, typical_first
@@ -61,7 +71,7 @@ def evaluate(
     device: torch.device,
     force: bool = False,
 ) -> dict[str, dict]:
-    """Score a model on prepared folders.
+    """Score a model on prepared folders, or on folders with boxes (`cellular.imaging.boxes`).
 
     The cells of `annotated_dir` (default: the first folder) give the diameter `annotated`. For
     each folder it writes
@@ -147,15 +157,19 @@ def annotated_diameter(folder: Path) -> float | None:
     """Return the diameter of the annotated cells of a prepared folder, in pixels.
 
     It is the mean over fields of the median, as in training, but fields without cells do not count;
-    None if no field has cells.
+    None if no field has cells. Boxes give a larger one than masks of the same cells.
     """
     faults = Faults()
 
     def diameter(pair: Pair) -> float | None:
+        if _boxed(pair):
+            boxes, _ = read_boxes(pair.labels, read_field(pair.image).shape)
+            return float(np.median(box_diameters(boxes))) if len(boxes) else None
         labels = relabel(read_labels(pair.labels), pair.labels)
         return median_diameter(labels) if labels.any() else None
 
-    found = faults.map(diameter, load_pairs(folder), "diameters")
+    pairs = load_boxes(folder) if has_boxes(folder) else load_pairs(folder)
+    found = faults.map(diameter, pairs, "diameters")
     faults.raise_all(folder)
     sizes = [size for size in found if size is not None]
     return float(np.mean(sizes)) if sizes else None
@@ -186,9 +200,15 @@ def _checked(
     pairs, faults = {}, Faults()
     for name, folder in zip(names, folders, strict=True):
         with faults.collect():
-            pairs[name] = check_pairs(folder, channels)
+            check = check_boxes if has_boxes(folder) else check_pairs
+            pairs[name] = check(folder, channels)
     faults.raise_all(" and ".join(map(str, folders)))
     return pairs
+
+
+def _boxed(pair: Pair) -> bool:
+    """Tell whether the cells of a field are annotated by boxes."""
+    return pair.labels.suffix.lower() == BOXES
 
 
 def one_line(summary: dict) -> str:
@@ -199,7 +219,7 @@ def one_line(summary: dict) -> str:
         "AP@0.5": precision.get("0.5"),
         "AP@0.75": precision.get("0.75"),
         "F1 of cells": objects.get("f1"),
-        "pixel F1 of cell": summary["cell"]["f1"],
+        "pixel F1 of cell": summary.get("cell", {}).get("f1"),
     }
     scores = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
     return ", ".join([*scores, f"{summary['fields']} fields"])
@@ -215,16 +235,22 @@ def _scored(
 ) -> Iterator[FieldResult]:
     """Give the result of each field in order; reading, network and scoring run side by side."""
 
-    def score(field: tuple[Pair, tuple[np.ndarray, np.ndarray]]) -> FieldResult:
-        pair, (truth, predicted) = field
-        excluded = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
+    def score(field: tuple[Pair, np.ndarray]) -> FieldResult:
+        pair, predicted = field
         write_labels(predicted_path(folder, pair.field), predicted)
+        if _boxed(pair):
+            boxes, classes = read_boxes(pair.labels, predicted.shape)
+            return FieldResult(
+                pair.field, table_of_boxes(pair.field, boxes, predicted, classes), pixels=0
+            )
+        truth = relabel(read_labels(pair.labels), pair.labels)
+        excluded = read_excluded(pair, truth) if scoring.excluded == "ignore" else None
         table, pixels = table_of_cells(
             pair.field, truth, predicted, classes=read_classes(pair), excluded=excluded
         )
         return FieldResult(pair.field, table, pixels)
 
-    maps = segment_pairs(model, pairs, settings)
+    maps = segment_all(model, (read_field(pair.image) for pair in pairs), settings)
     return in_order(score, zip(pairs, maps, strict=True), threads=1, ahead=AHEAD)
 
 
@@ -241,8 +267,11 @@ def _draw(
     cells = {result.field: result.cells for result in results}
 
     def maps(field: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        image, truth = read_pair(by_field[field])
-        return image, truth, read_labels(predicted_path(predictions, field)).astype(np.uint16)
+        pair = by_field[field]
+        predicted = read_labels(predicted_path(predictions, field)).astype(np.uint16)
+        if _boxed(pair):
+            return read_field(pair.image), read_boxes(pair.labels, predicted.shape)[0], predicted
+        return *read_pair(pair), predicted
 
     (pictures / name).mkdir()
     precision = table_of_scores(results)["objects", "average_precision", "0.5"]

@@ -56,16 +56,20 @@ def draw(
     Parameters
     ----------
     image : (H, W) or (H, W, C)
-    truth, predicted : (H, W) label maps, numbered 1 to n
-    cells : the rows of the field, from `cellular.scoring.cells.table_of_cells`
+    truth : (H, W) label map, numbered 1 to n; or boxes, (n, 4) float64, as
+        `cellular.imaging.boxes` reads them
+    predicted : (H, W) label map, numbered 1 to m
+    cells : the rows of the field, from `cellular.scoring.cells.table_of_cells` or
+        `cellular.scoring.boxes.table_of_boxes`
 
     Returns
     -------
     palette image: the field without outlines, the same with outlines to its right, and a legend
     below; the longer side of the field has at most 768 pixels
     """
-    scale = min(1.0, SIDE / max(truth.shape))
-    size = (max(1, round(truth.shape[1] * scale)), max(1, round(truth.shape[0] * scale)))
+    height, width = predicted.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     plain = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
     canvas = plain.copy()
     outcome = cells["outcome"]
@@ -75,8 +79,13 @@ def draw(
         (truth, cells["label"], outcome),
     ):
         rows = column.notna()
-        colours = np.zeros(int(labels.max(initial=0)) + 1, np.uint8)
+        count = len(labels) if _are_boxes(labels) else int(labels.max(initial=0))
+        colours = np.zeros(count + 1, np.uint8)
         colours[column[rows].to_numpy(np.int64)] = names[rows].map(INDEX)
+        if _are_boxes(labels):
+            for box, colour in zip(labels, colours[1:], strict=True):
+                _frame(canvas, box * scale, int(colour))
+            continue
         small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
         edge = outlines(small)
         canvas[edge] = colours[small[edge]]
@@ -92,12 +101,12 @@ def draw(
 def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
     """Return the rows of the `count` worst cells, the worst first.
 
-    First cells that were not found and false positives, by their area; then found cells, by their
+    First cells that were not found and false positives, by their size; then found cells, by their
     IoU.
     """
     wrong = cells[~cells["outcome"].isin([FOUND, IGNORED])]
-    area = wrong["area"].fillna(wrong["predicted_area"])
-    wrong = wrong.iloc[np.argsort(-area.to_numpy(np.int64), kind="stable")]
+    diameter = wrong["diameter"].fillna(wrong["predicted_diameter"])
+    wrong = wrong.iloc[np.argsort(-diameter.to_numpy(float), kind="stable")]
     found = cells[cells["outcome"] == FOUND].sort_values("iou", kind="stable")
     return pd.concat([wrong, found]).head(count)
 
@@ -129,17 +138,13 @@ def _crop(
     diameter = float(cell["predicted_diameter" if alone else "diameter"])
     side = max(SMALLEST_CROP, round(AROUND * diameter))
     corner = round(float(cell["y"])) - side // 2, round(float(cell["x"])) - side // 2
-    grey, true, guess = (_window(source, corner, side) for source in (plane, truth, predicted))
+    grey = _window(plane, corner, side)
     how = cv2.INTER_AREA if side > CELL else cv2.INTER_CUBIC
     canvas = _grey(cv2.resize(grey, (CELL, CELL), interpolation=how), ends)
-    true, guess = (
-        cv2.resize(labels, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
-        for labels in (true, guess)
-    )
-    canvas[outlines(true)] = INDEX["other"]
-    canvas[outlines(guess)] = INDEX["predicted"]
-    own = guess == cell["predicted_label"] if alone else true == cell["label"]
-    edge = outlines(own.astype(np.uint8)).view(np.uint8)
+    canvas[_edges(truth, corner, side)] = INDEX["other"]
+    canvas[_edges(predicted, corner, side)] = INDEX["predicted"]
+    own = (predicted, cell["predicted_label"]) if alone else (truth, cell["label"])
+    edge = _edges(own[0], corner, side, int(own[1])).view(np.uint8)
     thick = cv2.dilate(edge, np.ones((2, 2), np.uint8)) > 0
     canvas[thick] = INDEX[OUTLINE.get(cell["outcome"], cell["outcome"])]
 
@@ -152,6 +157,33 @@ def _crop(
     pen.text((4, 2), what, fill=GREYS - 1, font=FONT)
     pen.text((4, LINE), f"{where}, {diameter:.0f} px", fill=GREYS - 1, font=FONT)
     return np.vstack([canvas, np.minimum(np.asarray(strip), GREYS - 1)])
+
+
+def _edges(
+    cells: np.ndarray, corner: tuple[int, int], side: int, label: int | None = None
+) -> np.ndarray:
+    """Return the outlines in a crop, (CELL, CELL) bool: of all cells, or of the one with a label.
+
+    `cells` are a label map or boxes.
+    """
+    if _are_boxes(cells):
+        canvas = np.zeros((CELL, CELL), np.uint8)
+        for box in cells if label is None else cells[[label - 1]]:
+            _frame(canvas, (box - np.tile(corner, 2)) * (CELL / side), 1)
+        return canvas > 0
+    shown = cv2.resize(_window(cells, corner, side), (CELL, CELL), interpolation=cv2.INTER_NEAREST)
+    return outlines(shown if label is None else (shown == label).astype(np.uint8))
+
+
+def _are_boxes(cells: np.ndarray) -> bool:
+    """Tell boxes, (n, 4) float64, from a label map of whole numbers."""
+    return bool(np.issubdtype(cells.dtype, np.floating))
+
+
+def _frame(canvas: np.ndarray, box: np.ndarray, colour: int) -> None:
+    """Draw a box, (4,), top, left, bottom, right in pixels of the canvas, along its inner side."""
+    top, left, bottom, right = (round(float(edge)) for edge in box)
+    cv2.rectangle(canvas, (left, top), (max(left, right - 1), max(top, bottom - 1)), colour)
 
 
 def _window(source: np.ndarray, corner: tuple[int, int], side: int) -> np.ndarray:

@@ -115,7 +115,7 @@ def match(overlaps: Overlaps) -> Matching:
     """
     n, m = overlaps.shared.shape
     rows, columns, pixels, ious = overlaps.pairs
-    chosen = _assign(rows, columns, ious, (n, m))
+    chosen = assign(rows, columns, ious, (n, m))
     found = chosen[ious[chosen] >= HALF]
     ignored = overlaps.excluded_areas > overlaps.predicted_areas
     ignored[columns[found]] = False
@@ -123,7 +123,7 @@ def match(overlaps: Overlaps) -> Matching:
         # Match again without the ignored cells, so that they take no true cell from another one.
         counted = ~ignored[columns]
         rows, columns, pixels, ious = (of[counted] for of in (rows, columns, pixels, ious))
-        chosen = _assign(rows, columns, ious, (n, m))
+        chosen = assign(rows, columns, ious, (n, m))
         found = chosen[ious[chosen] >= HALF]
     true_found, predicted_found = np.zeros(n, bool), np.zeros(m, bool)
     true_found[rows[found]] = True
@@ -150,7 +150,7 @@ def match(overlaps: Overlaps) -> Matching:
     )
 
 
-def _assign(
+def assign(
     true: np.ndarray, predicted: np.ndarray, iou: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
     """Return which of the pairs that share pixels are in the optimal matching, ascending.

@@ -27,7 +27,8 @@ BOUNDARY_PIXELS = 2.0  # tolerance of outlines
 BOUNDARY_PART = 0.02  # the same, as a part of the median diameter of the field's true cells
 
 # The columns in their order. Areas and outlines are in pixels, diameters those of a circle of the
-# same area. Rows of predicted cells without a partner have no values in the columns of true cells.
+# same area. Rows of predicted cells without a partner have no values in the columns of true cells;
+# if cells are annotated by boxes, what counts pixels has none at all (cellular.scoring.boxes).
 COLUMNS = {
     "field": "string",
     "timepoint": "string",
@@ -103,7 +104,7 @@ def table_of_cells(
     places = _places(predicted)
     alone = predicted_cells.join(places)
     alone["outcome"] = matching.predicted_outcomes
-    alone["unit"] = _units(overlaps, true_cells, places)
+    alone["unit"] = units_of_predicted(overlaps, true_cells, places)
     alone = alone[alone["outcome"] != FOUND]
     table = pd.concat([true_cells.join(partners), alone], ignore_index=True)
     for name, value in {"field": field, **origin(field)}.items():
@@ -180,7 +181,9 @@ def _places(labels: np.ndarray) -> pd.DataFrame:
     )
 
 
-def _units(overlaps: Overlaps, true_cells: pd.DataFrame, places: pd.DataFrame) -> pd.Series:
+def units_of_predicted(
+    overlaps: Overlaps, true_cells: pd.DataFrame, places: pd.DataFrame
+) -> pd.Series:
     """Return by predicted label the label of the true cell that it overlaps most.
 
     If it overlaps none, that of the nearest true cell; missing if it has no place, since it is

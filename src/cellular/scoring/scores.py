@@ -48,7 +48,7 @@ class FieldResult:
 
     field: str
     cells: pd.DataFrame  # with cellular.scoring.cells.COLUMNS
-    pixels: int
+    pixels: int  # 0 where cells are annotated by boxes
 
     @property
     def background(self) -> int:
@@ -110,10 +110,11 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
     """Return all scores of sums, (..., len(QUANTITIES)): arrays of shape (...), NaN if undefined.
 
     - background, cell: precision, recall, F1 and Jaccard of pixels, as scikit-learn computes them
-      for the flattened masks; average: the mean of background and cell.
+      for the flattened masks; average: the mean of background and cell. Undefined if no pixel
+      counts, as where cells are annotated by boxes.
     - objects.average_precision: TP / (TP + FP + FN) at each IoU threshold, and the mean over the
       thresholds (Cellpose, `average_precision`; the Data Science Bowl 2018).
-    - objects.precision, recall, f1: of cells, at IoU 0.5.
+    - objects.precision, recall, f1: of cells, at IoU 0.5; objects.strict: the same at IoU 0.75.
     - objects.mean_iou: of found cells. Panoptic quality is f1 (its recognition quality) times
       mean_iou (its segmentation quality): Kirillov et al., CVPR 2019.
     - objects.aggregated_jaccard: pixels that matched cells share / pixels in any cell, as
@@ -129,9 +130,10 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
     scores: dict[Place, np.ndarray] = {}
     tp = at["found_pixels"]
     fn, fp, tn = at["area"] - tp, at["false_positive_pixels"], at["background"]
+    counted = tp + fp + fn + tn > 0
     for kind, counts in (("background", (tn, fn, fp)), ("cell", (tp, fp, fn))):
         for name, value in _from_counts(*counts).items():
-            scores[kind, name] = value
+            scores[kind, name] = np.where(counted, value, np.nan)
     for name in PIXEL_SCORES:
         scores["average", name] = (scores["background", name] + scores["cell", name]) / 2
 
@@ -143,9 +145,11 @@ def scores_of(totals: np.ndarray) -> dict[Place, np.ndarray]:
         scores["objects", "average_precision", f"{threshold:g}"] = precisions[-1]
     scores["objects", "average_precision", "mean"] = np.mean(precisions, axis=0)
     found = at["matched_0.5"]
-    scores["objects", "precision"] = _ratio(found, predicted)
-    scores["objects", "recall"] = _ratio(found, true)
-    scores["objects", "f1"] = _ratio(2 * found, true + predicted)
+    objects: Place = ("objects",)
+    for place, matched in ((objects, found), ((*objects, "strict"), at["matched_0.75"])):
+        scores[(*place, "precision")] = _ratio(matched, predicted)
+        scores[(*place, "recall")] = _ratio(matched, true)
+        scores[(*place, "f1")] = _ratio(2 * matched, true + predicted)
     scores["objects", "panoptic_quality"] = _ratio(2 * at["iou"], true + predicted)
     scores["objects", "mean_iou"] = _ratio(at["iou"], found)
     scores["objects", "aggregated_jaccard"] = _ratio(at["shared_pixels"], tp + fp + fn)
