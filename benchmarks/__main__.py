@@ -1,10 +1,10 @@
-"""Run the benchmarks whose names are given; without names, all but those that take hours."""
+"""Run the benchmarks whose names are given; without names, all but those that take long."""
 
 import argparse
 import importlib
 import sys
 
-from benchmarks import HOURS, NAMES, ROOT
+from benchmarks import NAMED, NAMES, ROOT
 
 sys.path.insert(0, str(ROOT / "src"))
 
@@ -13,7 +13,7 @@ parser.add_argument(
     "names",
     nargs="*",
     metavar="name",
-    help=f"one of: {', '.join(NAMES)} (hours: {', '.join(HOURS)})",
+    help=f"one of: {', '.join(NAMES)} (long: {', '.join(NAMED)})",
 )
 parser.add_argument(
     "--small",
@@ -24,6 +24,6 @@ args = parser.parse_args()
 for name in args.names:
     if name not in NAMES:
         parser.error(f"no benchmark {name!r}; there are: {', '.join(NAMES)}")
-for name in args.names or [name for name in NAMES if name not in HOURS]:
+for name in args.names or [name for name in NAMES if name not in NAMED]:
     result = importlib.import_module(f"benchmarks.{name}").run(args.small)
     print(result.line(name) if result else f"{name}: not run, no GPU here", flush=True)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from cellular.base.params import Channels, Int, Section, Text, read_params, validate
 from cellular.evaluating.params import ANNOTATED, EvalParams, ModelDiameter
 from cellular.fetching.params import DataParams
+from cellular.fetching.sources import catalogue
 from cellular.preparing.params import PrepareParams
 from cellular.training.params import SavingParams, TrainParams
 
@@ -21,6 +22,16 @@ def _plain(name: str) -> str:
             "backticks, $, slashes or line breaks"
         )
     return name
+
+
+def _with_masks(dataset: str) -> str:
+    source = catalogue().datasets.get(dataset)
+    if source and source.how == "boxes":
+        raise ValueError(
+            f"{dataset} has boxes and no masks, so nothing can be trained on it; fetch it with "
+            f"src/fetch_data.py --dataset {dataset}, and score models on it with src/eval.py"
+        )
+    return dataset
 
 
 Name = Annotated[Text, AfterValidator(_plain)]
@@ -45,7 +56,7 @@ class PretrainedChannels(Section):
 class Params(SavingParams):
     """The whole of params.yaml."""
 
-    dataset: Name
+    dataset: Annotated[Name, AfterValidator(_with_masks)]
     class_name: Name = "all"
     seed: Int = Field(0, ge=0, lt=2**31)
     data: DataParams = DataParams()

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,8 @@ def fetch_dataset(
 ) -> dict[str, int]:
     """Write a data set of the catalogue to `<output_dir>/images`, `masks` and `channels`.
 
+    If its cells are annotated by boxes, images and boxes lie beside each other in `output_dir`.
+
     Parameters
     ----------
     data : where the user's own files are, for the data set local; how channels become images
@@ -37,7 +40,7 @@ def fetch_dataset(
     Returns
     -------
     dict
-        The number of files in each folder.
+        The number of files in each folder, or of each suffix if there are no folders.
 
     Raises
     ------
@@ -54,20 +57,28 @@ def fetch_dataset(
         staging.mkdir()
         HOW[source.how](source, staging, data)
         if data.colours:
-            colour(staging / "images", data.colours, data.ranges, f"the data set {name}")
-        return {
-            folder.name: sum(path.is_file() for path in folder.rglob("*"))
-            for folder in sorted(staging.iterdir())
-        }
+            images = staging if source.how == "boxes" else staging / "images"
+            colour(images, data.colours, data.ranges, f"the data set {name}")
+        files = [path for path in sorted(staging.rglob("*")) if path.is_file()]
+        return dict(
+            Counter(
+                path.suffix[1:] if path.parent == staging else path.relative_to(staging).parts[0]
+                for path in files
+            )
+        )
 
 
 def _fetch(name: str) -> Path:
     """Fetch a file of the catalogue and log its licence and citation."""
+    path = fetch(name, catalogue().files[name], check_archive)
+    _log_terms(name)
+    return path
+
+
+def _log_terms(name: str) -> None:
     source = catalogue().files[name]
-    path = fetch(name, source, check_archive)
     log.info("licence: %s", source.licence)
     log.info("citation: %s", source.citation)
-    return path
 
 
 def _archive(source: DatasetSource, staging: Path, data: DataParams) -> None:
@@ -138,6 +149,14 @@ def merge_channels(paths: list[Path], target: Path, *, raw: bool = False) -> Non
     write_tiff(target, stack if raw else render(stack, MERGED_COLOURS, MERGED_RANGES))
 
 
+def _boxes(source: DatasetSource, staging: Path, data: DataParams) -> None:
+    folder = catalogue().files[source.file]
+    for path, sha256 in source.hashes.items():
+        file = folder.model_copy(update={"url": f"{folder.url}/{path}", "sha256": sha256})
+        shutil.copyfile(fetch(path, file, check_archive), staging / PurePosixPath(path).name)
+    _log_terms(source.file)
+
+
 def _local(source: DatasetSource, staging: Path, data: DataParams) -> None:
     import_folder(data, staging)
 
@@ -174,4 +193,10 @@ def colour(images: Path, colours: Sequence[str], ranges: Sequence[str], where: s
     Faults(fault.replace(f"{images}/", "") for fault in faults).raise_all(where)
 
 
-HOW = {"members": _archive, "folders": _archive, "channels": _channels, "local": _local}
+HOW = {
+    "members": _archive,
+    "folders": _archive,
+    "channels": _channels,
+    "boxes": _boxes,
+    "local": _local,
+}

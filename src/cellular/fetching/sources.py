@@ -9,7 +9,7 @@ used because it ignores Retry-After, does not check that all parts of a file are
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -44,10 +44,12 @@ class DatasetSource(Section):
     """A data set, and how it becomes data/raw; sources.yaml explains each `how`."""
 
     what: str
-    how: Literal["members", "channels", "folders", "local"]
+    how: Literal["members", "channels", "folders", "boxes", "local"]
     file: str = ""
     images: str = ""
     members: dict[str, str] = Field(default_factory=dict)
+    hashes: dict[str, Annotated[str, Field(pattern=SHA256)]] = Field(default_factory=dict)
+    """sha256 of single files, by their paths below the address of `file`"""
 
 
 class WeightsSource(Section):
