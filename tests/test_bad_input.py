@@ -502,6 +502,27 @@ def test_flows_that_cannot_be_trained_on(data, run_script, damage, sentence):
     refused(data, sentence, train, run_script, data)
 
 
+def boxes(*lines: str) -> Callable[[Path], object]:
+    """Return what puts boxes in the place of the test field's label map."""
+
+    def change(folder: Path) -> None:
+        for path in (folder / "out/all/test").glob("a_ST_C03_s1_*"):
+            path.unlink()
+        (folder / "out/all/test/a_ST_C03_s1.txt").write_bytes("\n".join(lines).encode("latin-1"))
+
+    return change
+
+
+def with_boxes(damage: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Return what damages the folder of the test field after it got a box."""
+
+    def change(folder: Path) -> None:
+        boxes("0 0.5 0.5 0.2 0.2")(folder)
+        damage(folder / "out/all/test")
+
+    return change
+
+
 NOT_PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda d: shutil.rmtree(d / "out"), "no such folder"),
     "no field": (
@@ -521,6 +542,25 @@ NOT_PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: (d / "out/all/test/a_ST_C03_s1_classes.csv").write_text("label,class\n1,fed\n"),
         "1 rows for the 11 labels",
     ),
+    "a box of three numbers": (boxes("0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2"), "s1.txt, line 2: "),
+    "a polygon": (boxes("0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2"), "expected class, centre x, "),
+    "a box with a NaN": (boxes("0 0.5 0.5 nan 0.2"), "line 1: '0 0.5 0.5 nan 0.2', expected"),
+    "a box in pixels": (boxes("0 50 50 20 20"), "as parts of the frame from 0 to 1"),
+    "a class by name": (boxes("cell 0.5 0.5 0.2 0.2"), "line 1: 'cell 0.5"),
+    "decimal commas": (boxes("0 0,5 0,5 0,2 0,2"), "line 1: '0 0,5"),
+    "boxes in Latin-1": (boxes("\xe4"), "s1.txt: no UTF-8 text"),
+    "boxes alone": (
+        with_boxes(lambda d: (d / "a_ST_C03_s2.txt").write_text("")),
+        "s2.txt: no image beside it",
+    ),
+    "an image without boxes": (
+        with_boxes(lambda d: write_png(d / "b.png", GREY)),
+        r"b\.png: no boxes b\.txt beside it; make an empty file if the field has no cell",
+    ),
+    "masks and boxes": (
+        with_boxes(lambda d: cv2.imwrite(str(d / "a_ST_C03_s1_masks.png"), CELLS)),
+        r"label maps \(a_ST_C03_s1_masks.png\) and boxes \(a_ST_C03_s1.txt\) in one folder",
+    ),
 }
 WRONG_FLAGS: dict[str, tuple[tuple[object, ...], str]] = {
     "a negative diameter": (("--diameter", -1), "diameter: expected 1 to 10,000 pixels"),
@@ -539,6 +579,24 @@ def test_folders_that_cannot_be_scored(data, run_script, damage, sentence):
 @pytest.mark.parametrize(("flags", "sentence"), WRONG_FLAGS.values(), ids=WRONG_FLAGS)
 def test_flags_that_cannot_be_used(data, run_script, flags, sentence):
     refused(data, sentence, evaluate, run_script, data, *flags)
+
+
+def test_an_empty_file_of_boxes_is_a_field_without_cells(data, run_script):
+    boxes()(data)
+    code, _, err = evaluate(run_script, data)
+    assert code == 0, err
+    scores = json.loads((data / "scores/test_eval.json").read_text())
+    assert scores["counts"]["cells"] == 0 and "recall" not in scores["objects"]
+
+
+def test_boxes_that_tell_no_diameter(data, run_script):
+    boxes()(data)
+    refused(data, "no annotated cell in it", evaluate, run_script, data, "--diameter", "annotated")
+
+
+def test_a_data_set_with_boxes_cannot_be_trained_on(tmp_path, run_script):
+    path = write_params(tmp_path, {"dataset": "unseen"})
+    refused(tmp_path, "unseen has boxes and no masks", run_script, "check_params", path)
 
 
 def test_channels_that_an_image_lacks(data, run_script):

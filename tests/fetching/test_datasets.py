@@ -18,6 +18,7 @@ from cellular.fetching import datasets
 from cellular.fetching.datasets import fetch_dataset
 from cellular.fetching.pretrained import pretrained_state
 from cellular.fetching.sources import catalogue
+from cellular.imaging.boxes import check_boxes, read_boxes
 from cellular.imaging.images import read_image
 from cellular.network import weights
 from cellular.preparing.params import PrepareParams
@@ -105,6 +106,7 @@ def site(tmp_path, monkeypatch):
     (tmp_path / "repository" / ".dvc").mkdir(parents=True)
     with serving(files) as started:
         remotes = {"zenodo": "/records/8/files", "simula": "/simula", "cellpose": "/cellpose"}
+        remotes["cellvisionai"] = "/boxes"
         (tmp_path / "repository" / ".dvc" / "config").write_text(
             "".join(
                 f"['remote \"{name}\"']\n    url = {started.root}{path}\n"
@@ -158,6 +160,50 @@ def test_cellular_experiments_are_found_at_any_depth_and_recorded(site, tmp_path
     assert fetch_dataset("cellular-simula", raw) == {"images": 3, "masks": 9}
     assert prepared_cells(raw, tmp_path / "prepared")["test"] == 2
     assert "remote://simula/cellular-experiments.zip" in (tmp_path / "recorded.yaml").read_text()
+
+
+@pytest.fixture
+def boxed(site, monkeypatch):
+    """The data set unseen, of two files that the server has."""
+    image = cv2.imencode(".jpg", np.zeros((96, 96, 3)))[1].tobytes()
+    files = {f"images/{TRAIN}.jpg": image, f"labels/{TRAIN}.txt": b"0 0.5 0.5 0.1 0.2\n"}
+    site.files |= {f"/boxes/train/{path}": content for path, content in files.items()}
+    known = datasets.catalogue()
+    hashes = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    data_set = known.dataset("unseen").model_copy(update={"hashes": hashes})
+    changed = known.model_copy(update={"datasets": known.datasets | {"unseen": data_set}})
+    monkeypatch.setattr(datasets, "catalogue", lambda: changed)
+    return site
+
+
+def test_single_files_become_a_folder_that_is_scored_directly(boxed, tmp_path):
+    assert fetch_dataset("unseen", tmp_path / "unseen") == {"jpg": 1, "txt": 1}
+    (pair,) = check_boxes(tmp_path / "unseen")
+    assert pair.field == TRAIN and len(read_boxes(pair.labels, (96, 96))[0]) == 1
+    asked = len(boxed.requests)
+    fetch_dataset("unseen", tmp_path / "again")
+    assert len(boxed.requests) == asked
+
+
+@pytest.mark.parametrize("fault", ["flip", "html"])
+def test_a_single_file_that_is_not_the_one_of_the_catalogue_is_refused(boxed, tmp_path, fault):
+    boxed.faults = ["", fault]
+    with pytest.raises(InputError, match=f"{TRAIN}.txt: (sha256|the server answered)"):
+        fetch_dataset("unseen", tmp_path / "unseen")
+    assert not (tmp_path / "unseen").exists()
+    fetch_dataset("unseen", tmp_path / "unseen")  # the image is there, the boxes come again
+    images = [request for request in boxed.requests if request["path"].endswith(".jpg")]
+    assert len(images) == 1
+
+
+def test_the_catalogue_has_an_image_and_boxes_of_each_unseen_field():
+    hashes = catalogue().dataset("unseen").hashes
+    images, boxes = (
+        {path[len(folder) : -4] for path in hashes if path.startswith(folder)}
+        for folder in ("images/", "labels/")
+    )
+    assert images == boxes and len(images) == len(hashes) / 2 == 18
+    assert {field.split("_")[3] for field in images} == {"C05", "K07"}
 
 
 @pytest.mark.parametrize("name", ["cyto2", "fine-tuned-cyto2"])

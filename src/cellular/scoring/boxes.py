@@ -48,15 +48,14 @@ def table_of_boxes(
     cells["class"] = list(classes) if classes is not None else None
     cells.loc[true[chosen] + 1, "iou"] = iou[chosen]
     chosen = chosen[iou[chosen] >= HALF]
-    partners = _described(guess, predicted.shape)
-    partners["predicted_label"] = partners.index
-    partners = partners.rename(columns={"diameter": "predicted_diameter"})
     cells.loc[true[chosen] + 1, "outcome"] = FOUND
-    matched = partners.loc[found[chosen] + 1, ["predicted_label", "predicted_diameter"]]
-    alone = partners.drop(index=found[chosen] + 1)
-    alone["outcome"] = FALSE_POSITIVE
-    alone["unit"] = units_of_predicted(overlaps, cells, partners)
-    table = pd.concat([cells.join(matched.set_index(true[chosen] + 1)), alone], ignore_index=True)
+    others = _described(guess, predicted.shape).rename(columns={"diameter": "predicted_diameter"})
+    others["predicted_label"] = others.index
+    partners = others.loc[found[chosen] + 1, ["predicted_label", "predicted_diameter"]]
+    others["outcome"] = FALSE_POSITIVE
+    others["unit"] = units_of_predicted(overlaps, cells, others)
+    alone = others.drop(index=found[chosen] + 1)
+    table = pd.concat([cells.join(partners.set_index(true[chosen] + 1)), alone], ignore_index=True)
     for name, value in {"field": field, **origin(field)}.items():
         table[name] = value
     return table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
