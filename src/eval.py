@@ -40,7 +40,8 @@ def _parser() -> cli.Parser:
         "--test_dir",
         nargs="+",
         required=True,
-        help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>; several may be given",
+        help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>, or beside boxes in "
+        "YOLO's format, <field>.txt; several may be given",
     )
     parser.path("--model_path", required=True, help="weights to score")
     parser.path(

@@ -1,4 +1,4 @@
-"""Fetch a data set of the catalogue, verify it, and lay it out for prepare_data.py.
+"""Fetch a data set of the catalogue, verify it, and lay it out for prepare_data.py or eval.py.
 
 Example:
     python src/fetch_data.py --dataset sample --output_dir data/raw

@@ -96,6 +96,20 @@ ELSEWHERE = {
         ("make venv", MINUTES, HERE, '"--dry-run"'),
         ("make bench", MINUTES, HERE, '"--dry-run"'),
         ("make bench BENCH=scores", "its timings are never asserted", HERE, '"--dry-run"'),
+        ("make bench BENCH=unseen", MINUTES, "test_benchmarks.py", "benchmarks.NAMES"),
+        (
+            "python src/fetch_data.py --dataset unseen --output_dir experiments/unseen",
+            SERVER,
+            "fetching/test_datasets.py",
+            'fetch_dataset("unseen"',
+        ),
+        (
+            "python src/eval.py --test_dir experiments/unseen --model_path models/pretrained "
+            "--diameter 121 --output_dir experiments/scores_unseen",
+            SERVER,
+            "evaluating/test_boxes.py",
+            'run_script("eval", "--test_dir"',
+        ),
         ("make bench-quality", HOURS, HERE, '"--dry-run"'),
         ("make bench-tolerance", HOURS, HERE, '"--dry-run"'),
         ("pre-commit install", "it writes into .git", HERE, "def test_the_hooks_are_those_of"),
