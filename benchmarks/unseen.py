@@ -69,7 +69,6 @@ def _settings(params: Params, model: str) -> SegmentParams:
         own = {"channels": params.channels.pretrained, "diameter": params.diameter.pretrained}
     else:
         own = {"channels": params.train.channels, "diameter": params.diameter.finetuned}
-        own["gamma"] = params.prepare.gamma
     return SegmentParams(**params.eval.model_dump(include=set(Inference.model_fields)), **own)
 
 
