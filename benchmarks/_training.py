@@ -57,6 +57,7 @@ def against_train_seg(device: torch.device, crops: int, rounds: int, small: bool
             str(number),
             image,
             flows,
+            labels,
             percentiles(image),
             params.channels,
             cells=int(labels.max()),

@@ -13,6 +13,7 @@ def in_memory(name: str, image: np.ndarray, labels: np.ndarray, channels=(0, 0))
         name,
         field.image,
         flows_of(field.labels),
+        field.labels,
         percentiles(field.image),
         channels,
         cells=field.cells,

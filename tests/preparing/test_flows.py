@@ -90,7 +90,9 @@ def test_a_flat_channel_is_zero(channels, seen):
     image = np.zeros((2, 8, 8), np.uint8)
     image[0] = np.arange(64).reshape(8, 8)
     flows = np.zeros((3, 8, 8), np.float32)
-    field = make_field("f", image, flows, percentiles(image), channels, cells=1, diameter=30.0)
+    field = make_field(
+        "f", image, flows, flows[0], percentiles(image), channels, cells=1, diameter=30.0
+    )
     shown = field.image_at((slice(None), slice(None)))
     assert shown.shape == (2, 8, 8) and shown[0].any() and not shown[1].any()
 
@@ -98,7 +100,7 @@ def test_a_flat_channel_is_zero(channels, seen):
 def test_a_channel_that_the_image_does_not_have_is_an_error():
     image = np.zeros((2, 8, 8), np.uint8)
     with pytest.raises(InputError, match=r"channel 3 of channels \[3, 1\] is not in its image"):
-        make_field("f", image, image, percentiles(image), [3, 1], cells=1, diameter=30.0)
+        make_field("f", image, image, image[0], percentiles(image), [3, 1], cells=1, diameter=30.0)
 
 
 def test_the_same_fields_give_the_same_bytes(pieces, tmp_path):

@@ -1,5 +1,6 @@
 """Crops: the pixels of Cellpose's own augmentation, but only a part of each field is read."""
 
+import cv2
 import numpy as np
 import pytest
 from cellpose.transforms import convert_image, normalize_img, random_rotate_and_resize
@@ -13,13 +14,15 @@ from cellular.training.params import TrainParams
 SIZE = 64
 
 
-def field(shape, seed, *, channels=(0, 0), count=3, diameter=30.0, flows=None):
+def field(shape, seed, *, channels=(0, 0), count=3, diameter=30.0, flows=None, labels=None):
     random = np.random.default_rng(seed)
     image = random.integers(0, 256, (count, *shape), np.uint8)
     if flows is None:
         flows = random.random((3, *shape), np.float32) * 2 - 1
+    labels = np.zeros(shape, np.uint16) if labels is None else labels
+    known = percentiles(image)
     return make_field(
-        f"field{seed}", image, flows, percentiles(image), channels, cells=9, diameter=diameter
+        f"field{seed}", image, flows, labels, known, channels, cells=9, diameter=diameter
     )
 
 
@@ -87,24 +90,52 @@ def test_batches_follow_the_plan_in_order_and_are_shared_among_processes():
             assert np.array_equal(part, images[rank::2])
 
 
-def test_brightness_and_noise_depend_on_the_seed_and_change_images_alone():
-    full = field((90, 120), 3)
-    plain = Crops([full], TrainParams(crop_size=SIZE), count=4)
-    images, targets = plain.cut(plain.plan(5))
-    for change in ({"brightness": 0.5}, {"noise": 0.2}):
-        crops = Crops([full], TrainParams(crop_size=SIZE, **change), count=4)
-        other, same = crops.cut(crops.plan(5))
-        again, _ = crops.cut(crops.plan(5))
-        assert np.array_equal(targets, same) and np.array_equal(other, again)
-        assert not np.allclose(images, other)
-    bright = Crops([full], TrainParams(crop_size=SIZE, brightness=0.5), count=4)
-    lit = images > 0.1  # the factor cannot be measured in dark pixels
-    factors = [
-        np.unique((b / np.where(i, i, 1))[i > 0.1].round(3))
-        for i, b in zip(images, bright.cut(bright.plan(5))[0], strict=True)
-    ]
-    assert lit.any() and all(len(found) == 1 for found in factors)  # one factor for each crop
-    assert all(np.exp(-0.5) - 1e-3 <= found[0] <= np.exp(0.5) + 1e-3 for found in factors)
+def squares(size, step):
+    """A field on whose dark ground lie bright squares, 12 px wide: image and flows show cells."""
+    labels = np.zeros((size, size), np.uint16)
+    corners = [(y, x) for y in range(9, size - 12, step) for x in range(9, size - 12, step)]
+    for number, (y, x) in enumerate(corners, start=1):
+        labels[y : y + 12, x : x + 12] = number
+    cell = (labels > 0).astype(np.float32)
+    full = field((size, size), 1, count=1, flows=np.stack([cell, cell / 2, cell / 4]))
+    image = (cell[None] * 200).astype(np.uint8)
+    known = percentiles(image)
+    cells = int(labels.max())
+    return make_field("f", image, full.flows, labels, known, [0, 0], cells=cells, diameter=30.0)
+
+
+@given(st.integers(0, 2**31))
+def test_whole_cells_are_pasted_with_their_image_and_their_flows(seed):
+    fields = [squares(200, 24)]
+    plain = Crops(fields, TrainParams(crop_size=SIZE), count=6)
+    pasting = Crops(fields, TrainParams(crop_size=SIZE, paste_cells=1), count=6)
+    plan = plain.plan(seed)
+    (before, _), (image, targets) = plain.cut(plan), pasting.cut(plan)
+    assert np.array_equal(pasting.cut(plan)[0], image)  # the seed decides
+    # Wherever there is a cell, pasted or not, the image is bright and the flows are its own.
+    cell = targets[:, 0] > 0.5
+    inside = np.stack([cv2.erode(one.astype(np.uint8), np.ones((7, 7))) > 0 for one in cell])
+    assert np.all(image[:, 0][inside] > 0.7)
+    assert np.all(np.hypot(targets[:, 1], targets[:, 2])[inside] > 0.4)
+    assert not np.array_equal(image, before)
+
+
+def test_cells_are_pasted_on_the_part_of_the_crops_that_was_asked_for():
+    fields = [squares(200, 24)]
+    plain = Crops(fields, TrainParams(crop_size=SIZE), count=400)
+    pasting = Crops(fields, TrainParams(crop_size=SIZE, paste_cells=0.3), count=400)
+    before, after = (crops.cut(crops.plan(3))[0] for crops in (plain, pasting))
+    changed = np.mean([not np.array_equal(*pair) for pair in zip(before, after, strict=True)])
+    assert 0.2 < changed < 0.4
+
+
+def test_nothing_is_pasted_where_no_cell_lies_whole_in_a_crop():
+    labels = np.ones((90, 120), np.uint16)
+    full = field((90, 120), 3, labels=labels)
+    crops = Crops([full], TrainParams(crop_size=SIZE, paste_cells=1, scale_range=0), count=4)
+    plain = Crops([full], TrainParams(crop_size=SIZE, scale_range=0), count=4)
+    for pasted, as_is in zip(crops.cut(crops.plan(5)), plain.cut(plain.plan(5)), strict=True):
+        assert np.array_equal(pasted, as_is)
 
 
 def test_without_flip_no_crop_is_mirrored():

@@ -1,11 +1,12 @@
 """The training set: fields and their flows, in files that are mapped from disk.
 
-`cellular.preparing.flows` writes such a folder once. A field is two arrays, of which only the
+`cellular.preparing.flows` writes such a folder once. A field is three arrays, of which only the
 pixels of a crop are read, so that no field has to fit in memory:
 
     <field>_image.npy   (C, H, W), the channels in the image's dtype, or float32 if resized
     <field>_flows.npy   (3, H, W) int8: cell (1) or background (0), flow in y and in x times 127;
                         or float32: the same three, exactly as Cellpose computes them
+    <field>_labels.npy  (H, W) uint16: the number of the cell, 0 for background
 
 The index, `fields.json`, holds the rest: diameters, numbers of cells, percentiles, hashes.
 """
@@ -48,7 +49,9 @@ class Entry(_Record):
     scale: Positive
     shape: tuple[int, int]
     percentiles: dict[int, tuple[Finite, Finite]]  # of each channel, before it was resized
-    sha256: Annotated[dict[Literal["image", "flows"], Sha256], Field(min_length=2)]  # of the files
+    sha256: Annotated[
+        dict[Literal["image", "flows", "labels"], Sha256], Field(min_length=3)
+    ]  # of the files
     source: Annotated[
         dict[Literal["image", "labels"], Sha256], Field(min_length=2)
     ]  # of the files that they are computed from
@@ -70,6 +73,7 @@ class TrainingField:
     name: str
     image: np.ndarray  # (C, H, W), in memory or mapped
     flows: np.ndarray  # (3, H, W) float32, or int8 in units of 1/127: cell, flow in y, flow in x
+    labels: np.ndarray  # (H, W), the number of the cell, 1 to `cells`, or 0
     cells: int
     diameter: float  # median diameter of the cells, in pixels of these arrays
     scale: float  # size of these arrays relative to the user's image
@@ -145,6 +149,7 @@ def make_field(
     name: str,
     image: np.ndarray,
     flows: np.ndarray,
+    labels: np.ndarray,
     known: dict[int, tuple[float, float]],
     channels: Sequence[int],
     *,
@@ -159,6 +164,7 @@ def make_field(
     ----------
     image : (C, H, W)
     flows : (3, H, W) float32, or int8 from `encode`
+    labels : (H, W), numbered 1 to `cells`
     known : the `percentiles` of the image before it was resized
     channels : Cellpose's two numbers, see `channels_seen`
     cells, diameter, scale, seen_diameter : see `TrainingField`
@@ -177,7 +183,9 @@ def make_field(
         )
     numbers = tuple(GREY if number is None else number for number in seen)
     ends = tuple((0.0, 0.0) if number is None else known[number] for number in seen)
-    return TrainingField(name, image, flows, cells, diameter, scale, seen_diameter, numbers, ends)
+    return TrainingField(
+        *(name, image, flows, labels, cells, diameter, scale, seen_diameter, numbers, ends)
+    )
 
 
 def write_index(folder: Path, index: Index) -> None:

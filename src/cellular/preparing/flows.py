@@ -166,6 +166,7 @@ def _write(
     arrays = {
         "image": np.ascontiguousarray(field.image),
         "flows": encode(flows_of(field.labels, device), flow_format),
+        "labels": field.labels.astype(np.uint16),
     }
     paths = {kind: folder / f"{pair.field}_{kind}.npy" for kind in arrays}
     for kind, path in paths.items():

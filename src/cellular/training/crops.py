@@ -18,6 +18,9 @@ from cellular.training.params import TrainParams
 
 SCALE_RANGE = {True: 0.5, False: 1.0}  # Cellpose's range of random sizes, with and without rescale
 AHEAD = 4  # batches that are prepared before the network needs them
+PASTED_SIZES = (0.5, 1)  # of pasted cells, relative to their size in other crops
+MOST_PASTED = 4  # cells on one crop
+EDGE = 0.025  # of a cell's diameter: standard deviation of the blur at the edge of a pasted cell
 MARGIN = 2  # pixels around the corners of a crop, for interpolation and rounding
 
 Batch = tuple[np.ndarray, np.ndarray]  # (n, channels, S, S) images; (n, 3, S, S) cell and flows
@@ -31,7 +34,7 @@ class Crop:
     flip: bool  # left and right exchanged, before the rotation
     angle: float  # radians
     matrix: np.ndarray  # (2, 3), from pixels of the (flipped) field to pixels of the crop
-    noise_seed: tuple[int, ...]  # for brightness and noise
+    seed: tuple[int, int]  # decides what is pasted on it
 
 
 class Crops:
@@ -54,7 +57,9 @@ class Crops:
             order = random.choice(total, self.count, p=chances / chances.sum())
         return [self._place(int(index), random, (seed, n)) for n, index in enumerate(order)]
 
-    def _place(self, index: int, random: np.random.RandomState, noise_seed: tuple) -> Crop:
+    def _place(
+        self, index: int, random: np.random.RandomState, seed: tuple[int, int], zoom: float = 1
+    ) -> Crop:
         """Draw the place of a crop as `random_rotate_and_resize` of cellpose 3.1.1.3 does."""
         params, field = self.params, self.fields[index]
         height, width = field.shape
@@ -66,6 +71,7 @@ class Crops:
         if params.rescale:
             # Multiplied in double precision and then rounded, as in Cellpose.
             scale = np.float32(np.float64(scale) * (1.0 / (field.diameter / field.seen_diameter)))
+        scale *= np.float32(zoom)
         room = np.maximum(0, np.array([width * scale - size, height * scale - size]))
         shift = (random.rand(2) - 0.5) * room
         centre = np.array([width / 2, height / 2])
@@ -76,44 +82,52 @@ class Crops:
             np.array([centre, centre + np.array([1, 0]), centre + np.array([0, 1])], np.float32),
             np.array([target, target + scale * right, target + scale * down], np.float32),
         )
-        return Crop(index, flip and params.flip, angle, matrix, noise_seed)
+        return Crop(index, flip and params.flip, angle, matrix, seed)
 
     def cut(self, crops: Sequence[Crop]) -> Batch:
         """Return the pixels of crops: their images, and what the network is to predict of them."""
-        size = self.params.crop_size
-        inputs = len(self.fields[crops[0].field].channels)
-        images = np.zeros((len(crops), inputs, size, size), np.float32)
-        targets = np.zeros((len(crops), 3, size, size), np.float32)
-        for number, crop in enumerate(crops):
-            field = self.fields[crop.field]
-            window, matrix = _window(crop, field.shape, size)
-            image, flows = field.image_at(window), field.flows_at(window)
-            if crop.flip:
-                image, flows = image[..., ::-1], flows[..., ::-1]
-            for channel, plane in enumerate(image):
-                images[number, channel] = _warp(plane, matrix, size, cv2.INTER_LINEAR)
-            cell, down, right = (
-                _warp(plane, matrix, size, how)
-                for plane, how in zip(
-                    flows, (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_LINEAR), strict=True
-                )
-            )
-            # The flow vectors are flipped and rotated with the image.
-            right = -right if crop.flip else right
-            cosine, sine = np.cos(-crop.angle), np.sin(-crop.angle)
-            targets[number] = cell, -right * sine + down * cosine, right * cosine + down * sine
-            self._disturb(images[number], crop)
-        return images, targets
+        images, targets = zip(*map(self._cut, crops), strict=True)
+        return np.stack(images), np.stack(targets)
 
-    def _disturb(self, image: np.ndarray, crop: Crop) -> None:
-        """Change brightness and add noise, in place, if the parameters ask for it."""
-        params = self.params
-        if not params.brightness and not params.noise:
-            return
-        random = np.random.default_rng(crop.noise_seed)
-        image *= np.float32(np.exp(random.uniform(-params.brightness, params.brightness)))
-        strength = random.uniform(0, params.noise)
-        image += np.float32(strength) * random.standard_normal(image.shape, np.float32)
+    def _pixels(self, crop: Crop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a crop's image (n, S, S), targets (3, S, S), and numbers of cells (S, S)."""
+        size = self.params.crop_size
+        field = self.fields[crop.field]
+        window, matrix = _window(crop, field.shape, size)
+        planes = [field.image_at(window), field.flows_at(window), field.labels[window][None]]
+        if crop.flip:
+            planes = [array[..., ::-1] for array in planes]
+        image = np.stack([_warp(plane, matrix, size, cv2.INTER_LINEAR) for plane in planes[0]])
+        cell, down, right = (
+            _warp(plane, matrix, size, how)
+            for plane, how in zip(
+                planes[1], (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_LINEAR), strict=True
+            )
+        )
+        # The flow vectors are flipped and rotated with the image.
+        right = -right if crop.flip else right
+        cosine, sine = np.cos(-crop.angle), np.sin(-crop.angle)
+        targets = np.stack([cell, -right * sine + down * cosine, right * cosine + down * sine])
+        labels = _warp(planes[2][0], matrix, size, cv2.INTER_NEAREST)
+        return image, targets.astype(np.float32), labels
+
+    def _cut(self, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+        """Return a crop's image and targets, by chance with whole cells of another crop on top."""
+        image, targets, _ = self._pixels(crop)
+        random = np.random.RandomState(crop.seed)
+        if random.rand() >= self.params.paste_cells:
+            return image, targets
+        zoom = random.uniform(*PASTED_SIZES)
+        other = self._place(random.randint(len(self.fields)), random, crop.seed, zoom)
+        cells, flows, labels = self._pixels(other)
+        edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        whole = np.setdiff1d(labels, [0, *edges])
+        chosen = random.permutation(whole)[: 1 + random.randint(MOST_PASTED)]
+        shown = np.isin(labels, chosen)
+        # Without a soft edge, the network would learn to find cells by it.
+        blur = EDGE * self.fields[other.field].seen_diameter
+        opaque = cv2.GaussianBlur(shown.astype(np.float32), (0, 0), blur)
+        return image + opaque * (cells - image), np.where(shown, flows, targets)
 
     def batches(
         self, seed: int, *, size: int, start: int = 0, rank: int = 0, world: int = 1

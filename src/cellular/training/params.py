@@ -58,11 +58,14 @@ class TrainParams(Section):
     and 1 without"""
     flip: bool = True
     """flip crops at random; they are always rotated"""
-    brightness: Float = Field(0.0, ge=0, le=3)
-    """multiply the intensities of each crop by exp(-b) to exp(b), at random; 0: off"""
-    noise: Float = Field(0.0, ge=0, le=1)
-    """add Gaussian noise with a standard deviation of 0 to this, at random, where 1 is the range of
-    the field's intensities (1st to 99th percentile); 0: off"""
+    paste_cells: Float = Field(0.0, ge=0, le=1)
+    """part of the crops on which up to four whole cells of another crop are pasted, at half to full
+    size: small cells, and cells on top of each other, become more frequent (Ghiasi et al. 2021,
+    arXiv:2012.07177); 0: off"""
+    background_weight: Float = Field(1.0, ge=0, le=1)
+    """smallest weight of a background pixel in the loss. It weighs 1 - p where the network sees a
+    cell with probability p, but at least this, so cells that nobody annotated cost less; 1: off,
+    all pixels weigh the same"""
     images_per_epoch: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
     """crops in an epoch; none: one of each field"""
     valid_images: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
