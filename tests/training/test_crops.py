@@ -112,11 +112,12 @@ def test_whole_cells_are_pasted_with_their_image_and_their_flows(seed):
     plan = plain.plan(seed)
     (before, _), (image, targets) = plain.cut(plan), pasting.cut(plan)
     assert np.array_equal(pasting.cut(plan)[0], image)  # the seed decides
-    # Wherever there is a cell, pasted or not, the image is bright and the flows are its own.
+    # Where there is a cell, pasted or not, the image is bright and the flows are its own; only
+    # where a pasted cell ends on top of another, a thin line between the two is darker.
     cell = targets[:, 0] > 0.5
     inside = np.stack([cv2.erode(one.astype(np.uint8), np.ones((7, 7))) > 0 for one in cell])
-    assert np.all(image[:, 0][inside] > 0.7)
-    assert np.all(np.hypot(targets[:, 1], targets[:, 2])[inside] > 0.4)
+    assert np.mean(image[:, 0][inside] > 0.7) > 0.9
+    assert np.mean(np.hypot(targets[:, 1], targets[:, 2])[inside] > 0.5) > 0.9
     assert not np.array_equal(image, before)
 
 

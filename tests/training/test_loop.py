@@ -109,6 +109,36 @@ def test_the_loss_is_cellposes(seed, count):
     assert torch.equal(ours, _loss_fn_seg(targets, predicted, CPU))
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.99))
+def test_background_weighs_less_where_the_network_sees_a_cell(seed, least):
+    random = np.random.default_rng(seed)
+    targets = random.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    predicted = random.normal(size=(2, 3, 8, 8)).astype(np.float32) * 3
+    total = 0.0
+    for number, y, x in np.ndindex(2, 8, 8):
+        cell, *flow = targets[number, :, y, x].astype(float)
+        *guess, logit = predicted[number, :, y, x].astype(float)
+        seen = 1 / (1 + np.exp(-logit))
+        weight = 1.0 if cell > 0.5 else max(1 - seen, least)
+        squares = np.mean([(g - 5 * f) ** 2 for g, f in zip(guess, flow, strict=True)])
+        total += weight * (squares / 2 - np.log(seen if cell > 0.5 else 1 - seen))
+    loss = flow_loss(torch.from_numpy(predicted), torch.from_numpy(targets), least)
+    assert loss.item() == pytest.approx(total / 128, rel=1e-4)
+
+
+def test_a_cell_that_nobody_annotated_pulls_less_the_surer_the_network_is():
+    targets = torch.zeros(1, 3, 1, 2)  # background, where the network sees a cell, and ground
+    predicted = torch.tensor([[0.0, 0.0], [0.0, 0.0], [4.0, -4.0]]).reshape(1, 3, 1, 2)
+    pulls = []
+    for least in (1.0, 0.1, 0.0):
+        logits = predicted.clone().requires_grad_()
+        flow_loss(logits, targets, least).backward()
+        pulls.append(logits.grad[0, 2, 0].tolist())
+    whole, tenth, none = pulls
+    assert whole[0] > 0.4 and tenth[0] == pytest.approx(whole[0] / 10) and none[0] < tenth[0]
+    assert whole[1] == pytest.approx(tenth[1], rel=0.03)  # plain ground counts as before
+
+
 def test_every_crop_depends_on_the_seed(raw, pretrained):
     params = TrainParams(**SMALL, **RECIPES["sgd"])
     losses = [
