@@ -77,7 +77,6 @@ def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
         ("train.use_sgd", "maybe", "valid boolean"),
         ("train.learning_rate", float("inf"), "less than or equal to 100"),
         ("train.learning_rate", 0.2, "AdamW with learning_rate 0.2 diverges"),
-        ("train.all_fields", True, "found keep: valid_loss and patience: None.*give keep: last"),
         ("train.crop_size", 100, "multiple of 16"),
         ("train.channels", [0, 4], r"train\.channels: .*less than or equal to 3 \(found 4\)"),
         ("train.channels", [0], "at least 2 items"),
@@ -98,6 +97,12 @@ def test_a_wrong_value_is_one_clear_error(write, name, value, message):
     with pytest.raises(InputError, match=message) as error:
         load_params(path)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("choice", [{"keep": "ap50"}, {"keep": "last", "patience": 3}])
+def test_validation_fields_that_are_trained_on_choose_no_weights(choice):
+    with pytest.raises(InputError, match="give keep: last"):
+        validate(TrainParams, {"all_fields": True, **choice}, "x.yaml")
 
 
 def test_all_faults_are_reported_at_once():

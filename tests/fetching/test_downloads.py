@@ -353,6 +353,6 @@ def test_the_committed_remotes_are_those_of_the_catalogue():
         for file in catalogue().files.values()
         if file.url
     }
-    assert used == {"zenodo", "simula", "cellpose"}
+    assert used == {"zenodo", "simula", "cellpose", "cellvisionai"}
     for name in used:
         assert resolve(f"remote://{name}/x").startswith("https://")

@@ -12,7 +12,7 @@ from cellular.base.errors import InputError
 from cellular.imaging.boxes import box_diameters, boxes_of, read_boxes
 from cellular.imaging.matching import assign
 from cellular.scoring.boxes import overlaps_of_boxes, table_of_boxes
-from cellular.scoring.results import read_results, write_results
+from cellular.scoring.results import files_of, read_results, write_results
 from cellular.scoring.scores import FieldResult, summarise
 
 WELLS = [f"Timepoint_001_220518-ST_{well}_s1" for well in ("C05", "K07")]
@@ -161,7 +161,7 @@ def test_results_of_boxes_are_written_with_intervals_and_read_again(tmp_path):
         boxed(truth, label_map(*truth), WELLS[0]),
         boxed(truth, label_map((0, 0, 10, 10)), WELLS[1]),
     ]
-    written = write_results(tmp_path, "test", results, seed=0)
+    written = write_results(files_of(tmp_path, "test"), results, seed=0)
     assert written["objects"]["recall"] == 0.75
     assert written["interval_by_site"]["objects"]["recall"]["low"] == 0
     assert {name: of["f1"] for name, of in written["groups"]["well"].items()} == {
@@ -170,5 +170,5 @@ def test_results_of_boxes_are_written_with_intervals_and_read_again(tmp_path):
     }
     again = read_results(tmp_path, "test")
     assert scores(*again) == scores(*results)
-    alone = write_results(tmp_path, "alone", results[1:], seed=0)
+    alone = write_results(files_of(tmp_path, "alone"), results[1:], seed=0)
     assert alone["interval_by_cell"]["objects"]["recall"] == {"low": 0, "high": 1}
