@@ -44,10 +44,10 @@ def _multiply(folder: Path, count: int) -> None:
     for number in range(count):
         entry = index["fields"][number % len(index["fields"])]
         name = f"field_{number:02d}"
-        for kind in ("image", "flows"):
+        for kind in entry["sha256"]:
             shutil.copyfile(folder / f"{entry['name']}_{kind}.npy", folder / f"{name}_{kind}.npy")
         fields.append(entry | {"name": name})
     for entry in index["fields"]:
-        for kind in ("image", "flows"):
+        for kind in entry["sha256"]:
             (folder / f"{entry['name']}_{kind}.npy").unlink()
     (folder / "fields.json").write_text(json.dumps(index | {"fields": fields}))

@@ -142,7 +142,7 @@ ELSEWHERE = {
             "dvc exp run --queue -S 'train.learning_rate=0.0002,0.001,0.002'",
             FIRST_RUN,
             EXPERIMENTS,
-            "train.learning_rate=0.0001,0.001",
+            "train.learning_rate=0.0001,0.002",
         ),
         ("dvc queue start -j 1", FIRST_RUN, EXPERIMENTS, '"queue", "start", "-j", "1"'),
         ("dvc queue status", FIRST_RUN, EXPERIMENTS, '"queue", "status"'),

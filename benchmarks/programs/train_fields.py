@@ -25,7 +25,12 @@ folder, mapped, crops = Path(sys.argv[1]), sys.argv[2] == "mapped", int(sys.argv
 fields = open_fields(folder / "train", [0, 0])
 if not mapped:
     fields = [
-        dataclasses.replace(field, image=np.array(field.image), flows=np.array(field.flows))
+        dataclasses.replace(
+            field,
+            image=np.array(field.image),
+            flows=np.array(field.flows),
+            labels=np.array(field.labels),
+        )
         for field in fields
     ]
 params = TrainParams(

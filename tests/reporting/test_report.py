@@ -149,7 +149,7 @@ def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_sc
     values = [text.split()[0] for text in found.split("\t")[1:]]
     assert values == [first, second, difference.split()[0]]
     assert difference in found
-    texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.0005", "3.1.1.3")
+    texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.001", "3.1.1.3")
     texts += ("make repro", "true", "eval.overlays", "cuda", "fp16", "ab" * 6)
     scores = json.loads((metrics / "finetuned" / "test_eval.json").read_text())
     texts += (scores["run"]["weights"][:12], scores["run"]["data"][:12], scores["run"]["device"])

@@ -621,7 +621,7 @@ def test_two_processes_do_the_same_as_one_with_twice_the_batch(
 ):
     # SGD, because AdamW turns rounding errors into whole steps where a gradient should be 0 (of
     # biases before a batch normalisation).
-    more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.05")
+    more = ("--n_epochs", "3", "--images_per_epoch", "8", "--use_sgd", "--learning_rate", "0.02")
     one = command(pieces, flows, pretrained, tmp_path / "one", *more, "--batch_size", "4")
     two = command(pieces, flows, pretrained, tmp_path / "two", *more, "--batch_size", "2")
     launched, environment = on_two_cpus(two, launcher)
