@@ -18,6 +18,7 @@ from helpers.annotations import ROOT, write_png
 QUICK = {"n_epochs": 2, "images_per_epoch": 4, "valid_images": 2, "batch_size": 4}
 # The parameters with which training is Cellpose's own.
 REFERENCE = read_params(ROOT / "conf/reference.yaml")
+DEFAULT = read_params(ROOT / "params.yaml")
 SIDE = 640  # pixels of the corner of each real field that the quick pipeline runs on
 
 

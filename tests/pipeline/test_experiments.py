@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from helpers.repository import stages_run
+from helpers.repository import DEFAULT, stages_run
 
 pytestmark = pytest.mark.slow
 FIELD = "Timepoint_005_220518-ST_C03_s3"
@@ -18,7 +18,7 @@ def test_an_experiment_with_another_seed_leaves_the_pretrained_network_alone(rep
     )
     assert stages_run(output) == AFTER_TRAINING | {"fetch_weights"}
     params = json.loads(repository.dvc("params", "diff", "--json"))["params.yaml"]
-    assert params["train.learning_rate"]["old"] == 0.001
+    assert params["train.learning_rate"]["old"] == DEFAULT["train"]["learning_rate"]
     assert float(params["train.learning_rate"]["new"]) == 1e-5
 
     shown = repository.dvc("metrics", "diff").splitlines()

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from helpers.annotations import ROOT, write_png
 from helpers.browser import browser
 from helpers.label_maps import scored
+from helpers.repository import DEFAULT
 
 from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring, SegmentParams
@@ -149,7 +150,8 @@ def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_sc
     values = [text.split()[0] for text in found.split("\t")[1:]]
     assert values == [first, second, difference.split()[0]]
     assert difference in found
-    texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "0.001", "3.1.1.3")
+    texts = ("CC BY 4.0", "Al Outa et al.", "train.learning_rate", "3.1.1.3")
+    texts += (str(DEFAULT["train"]["learning_rate"]),)
     texts += ("make repro", "true", "eval.overlays", "cuda", "fp16", "ab" * 6)
     scores = json.loads((metrics / "finetuned" / "test_eval.json").read_text())
     texts += (scores["run"]["weights"][:12], scores["run"]["data"][:12], scores["run"]["device"])

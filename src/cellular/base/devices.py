@@ -1,5 +1,7 @@
 """Devices: where the network runs, and in which arithmetic."""
 
+import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +9,8 @@ import torch
 
 from cellular.base.errors import InputError
 from cellular.base.queues import cores
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 
 
 def available() -> list[str]:
@@ -66,6 +70,28 @@ def _computes_in_bf16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
     return False
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep the memory of freed tensors for the next ones, until the block ends.
+
+    Linux's C library gives blocks above 32 MiB back to the system, which clears their pages before
+    it hands them out again: on two cores that is a sixth of a training step. Elsewhere this does
+    nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        yield
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)  # never
+    try:
+        yield
+    finally:  # the values that the library would have come to by itself
+        mallopt(M_MMAP_MAX, 65536)
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from cellular.base.errors import Faults, InputError
-from cellular.imaging.fields import MASKS, Pair, check_channels, find_images, read_field
+from cellular.imaging.fields import MASKS, Pair, check_channels, find_images, read_field, unpaired
 from cellular.imaging.images import label_files
 
 log = logging.getLogger(__name__)
@@ -67,18 +67,8 @@ def load_boxes(folder: Path) -> list[Pair]:
     images, boxes = find_images(folder), _files(Path(folder))
     if NAMES not in images:
         boxes.pop(NAMES, None)
-    faults = Faults(f"{boxes[field]}: no image beside it" for field in boxes.keys() - images)
-    faults += [
-        f"{images[field][0]}: no boxes {field}{BOXES} beside it; make an empty file if the field "
-        "has no cell"
-        for field in images.keys() - boxes
-    ]
-    faults += [
-        f"{' and '.join(map(str, paths))}: two images of one field; remove one"
-        for paths in images.values()
-        if len(paths) > 1
-    ]
-    faults.sort()
+    missing = f"no boxes {{}}{BOXES} beside it; make an empty file if the field has no cell"
+    faults = Faults(sorted(unpaired(images, boxes, missing)))
     faults.raise_all(folder)
     return [Pair(field, images[field][0], boxes[field]) for field in sorted(images)]
 

@@ -224,6 +224,22 @@ def image_of(folder: Path, field: str) -> Path:
     return found[0]
 
 
+def unpaired(images: dict[str, list[Path]], found: dict[str, Path], missing: str) -> list[str]:
+    """Return what is wrong with the images of a folder and the annotations beside them.
+
+    `missing` is told of an image that has none, with the name of its field in place of {}.
+    """
+    return [
+        *(f"{found[field]}: no image beside it" for field in found.keys() - images),
+        *(f"{images[field][0]}: {missing.format(field)}" for field in images.keys() - found),
+        *(
+            f"{' and '.join(map(str, paths))}: two images of one field; remove one"
+            for paths in images.values()
+            if len(paths) > 1
+        ),
+    ]
+
+
 def load_pairs(folder: Path) -> list[Pair]:
     """Return the fields of a prepared folder, `<field>_masks.<png|tif>` beside `<field>.<ext>`.
 
@@ -250,16 +266,7 @@ def load_pairs(folder: Path) -> list[Pair]:
                         )
                 found[path.stem.removesuffix(ending)] = path
     classes = {path.name.removesuffix(CLASSES): path for path in folder.glob(f"[!.]*{CLASSES}")}
-    faults += [f"{labels[field]}: no image beside it" for field in labels.keys() - images]
-    faults += [
-        f"{images[field][0]}: no label map {field}{MASKS}.png or .tif beside it"
-        for field in images.keys() - labels
-    ]
-    faults += [
-        f"{' and '.join(map(str, paths))}: two images of one field; remove one"
-        for paths in images.values()
-        if len(paths) > 1
-    ]
+    faults += unpaired(images, labels, f"no label map {{}}{MASKS}.png or .tif beside it")
     faults.sort()
     faults.raise_all(folder)
     if not labels:

@@ -89,12 +89,12 @@ class Crops:
         images, targets = zip(*map(self._cut, crops), strict=True)
         return np.stack(images), np.stack(targets)
 
-    def _pixels(self, crop: Crop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return a crop's image (n, S, S), targets (3, S, S), and numbers of cells (S, S)."""
+    def _pixels(self, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+        """Return a crop's image, (n, S, S), and targets, (3, S, S), before anything is pasted."""
         size = self.params.crop_size
         field = self.fields[crop.field]
         window, matrix = _window(crop, field.shape, size)
-        planes = [field.image_at(window), field.flows_at(window), field.labels[window][None]]
+        planes = [field.image_at(window), field.flows_at(window)]
         if crop.flip:
             planes = [array[..., ::-1] for array in planes]
         image = np.stack([_warp(plane, matrix, size, cv2.INTER_LINEAR) for plane in planes[0]])
@@ -108,18 +108,24 @@ class Crops:
         right = -right if crop.flip else right
         cosine, sine = np.cos(-crop.angle), np.sin(-crop.angle)
         targets = np.stack([cell, -right * sine + down * cosine, right * cosine + down * sine])
-        labels = _warp(planes[2][0], matrix, size, cv2.INTER_NEAREST)
-        return image, targets.astype(np.float32), labels
+        return image, targets.astype(np.float32)
+
+    def _labels(self, crop: Crop) -> np.ndarray:
+        """Return the numbers of the cells on a crop, (S, S); 0: none."""
+        field = self.fields[crop.field]
+        window, matrix = _window(crop, field.shape, self.params.crop_size)
+        labels = field.labels[window][:, :: -1 if crop.flip else 1]
+        return _warp(labels, matrix, self.params.crop_size, cv2.INTER_NEAREST)
 
     def _cut(self, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
         """Return a crop's image and targets, by chance with whole cells of another crop on top."""
-        image, targets, _ = self._pixels(crop)
+        image, targets = self._pixels(crop)
         random = np.random.RandomState(crop.seed)
         if random.rand() >= self.params.paste_cells:
             return image, targets
         zoom = random.uniform(*PASTED_SIZES)
         other = self._place(random.randint(len(self.fields)), random, crop.seed, zoom)
-        cells, flows, labels = self._pixels(other)
+        (cells, flows), labels = self._pixels(other), self._labels(other)
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         whole = np.setdiff1d(labels, [0, *edges])
         chosen = random.permutation(whole)[: 1 + random.randint(MOST_PASTED)]

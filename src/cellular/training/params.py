@@ -63,9 +63,9 @@ class TrainParams(Section):
     size: small cells, and cells on top of each other, become more frequent (Ghiasi et al. 2021,
     arXiv:2012.07177); 0: off"""
     background_weight: Float = Field(1.0, ge=0, le=1)
-    """smallest weight of a background pixel in the loss. It weighs 1 - p where the network sees a
-    cell with probability p, but at least this, so cells that nobody annotated cost less; 1: off,
-    all pixels weigh the same"""
+    """smallest weight of a background pixel in the loss. More than 4 px from any annotated cell, it
+    weighs 1 - p where the network sees a cell with probability p, but at least this, so cells that
+    nobody annotated cost less; 1: off, all pixels weigh the same"""
     images_per_epoch: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
     """crops in an epoch; none: one of each field"""
     valid_images: NoneOr[Annotated[Int, Field(ge=1, le=MOST_CROPS)]] = None
