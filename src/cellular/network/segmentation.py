@@ -9,10 +9,9 @@ label maps come from Cellpose's own `eval`.
 # First, since cellpose.models imports cellpose.dynamics.
 from cellular.base.compiled import dynamics  # isort: skip
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +21,10 @@ from cellpose.models import CellposeModel
 from cellular.base.devices import choose_precision, tensor_float_32
 from cellular.base.errors import InputError
 from cellular.base.queues import in_order
-from cellular.imaging.fields import Pair, read_pair
 from cellular.imaging.masks import relabel
 from cellular.network import weights
 from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
-
-Item = TypeVar("Item")
 
 AHEAD = 2  # images that are read before the network needs them, and that wait to be traced
 SMALLEST = 15  # pixels of a cell, as in Cellpose
@@ -96,49 +92,20 @@ def segment_all(
     `CellposeModel.eval` gives for the image with the same settings: exactly with `resample`,
     otherwise up to rounding errors of the flows.
     """
-    return _segment(model, images, lambda image: image, settings)
-
-
-def segment_pairs(
-    model: CellposeModel, pairs: Sequence[Pair], settings: Settings
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give each field's true and predicted label map, in the order of `pairs`.
-
-    Fields are read when the network needs them; then only their true maps are kept.
-    """
-    truths: deque[np.ndarray] = deque()
-
-    def read(pair: Pair) -> np.ndarray:
-        image, truth = read_pair(pair)
-        truths.append(truth)
-        return image
-
-    for predicted in _segment(model, pairs, read, settings):
-        yield truths.popleft(), predicted
-
-
-def _segment(
-    model: CellposeModel,
-    items: Iterable[Item],
-    read: Callable[[Item], np.ndarray],
-    settings: Settings,
-) -> Iterator[np.ndarray]:
-    """Give the label map of the image that `read` returns for each item."""
     scale = scale_of(model, settings)
     if settings.resample:
-        for item in items:
-            yield _cellposes_own(model, _large_enough(read(item), scale), settings)
+        for image in images:
+            yield _cellposes_own(model, _large_enough(image, scale), settings)
         return
 
-    def tiles_of(item: Item) -> tuple[Tiles, tuple[int, int]]:
-        image = _large_enough(read(item), scale)
-        height, width = image.shape[:2]
+    def tiles_of(image: np.ndarray) -> tuple[Tiles, tuple[int, int]]:
+        height, width = _large_enough(image, scale).shape[:2]
         return _tiles_of(image, scale, settings), (height, width)
 
     def traced(field: tuple[np.ndarray, tuple[int, int]]) -> np.ndarray:
         return trace(*field, settings, model.device)
 
-    tiles = in_order(tiles_of, items, threads=1, ahead=AHEAD)
+    tiles = in_order(tiles_of, images, threads=1, ahead=AHEAD)
     yield from in_order(traced, _flows(Network(model, settings), tiles), threads=1, ahead=AHEAD)
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cellular.imaging.fields import load_pairs
+from cellular.imaging.fields import load_pairs, read_field
+from cellular.imaging.images import read_labels
+from cellular.imaging.masks import relabel
 from cellular.imaging.matching import FOUND, count_overlaps, match
 from cellular.network import weights
-from cellular.network.segmentation import load_model, segment_pairs
+from cellular.network.segmentation import load_model, segment_all
 from cellular.network.settings import Settings
 
 
@@ -24,8 +26,11 @@ def mean_ap50(
         path = Path(temporary) / "weights"
         weights.save(state, path)
         model = load_model(path, device)
+    pairs = load_pairs(folder)
+    images = (read_field(pair.image) for pair in pairs)
     scores = []
-    for truth, predicted in segment_pairs(model, load_pairs(folder), settings):
+    for pair, predicted in zip(pairs, segment_all(model, images, settings), strict=True):
+        truth = relabel(read_labels(pair.labels), pair.labels)
         matching = match(count_overlaps(truth, predicted))
         found = np.count_nonzero(matching.true_outcomes == FOUND)
         every = len(matching.true_outcomes) + len(matching.predicted_outcomes) - found
