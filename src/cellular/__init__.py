@@ -2,7 +2,7 @@
 
 Packages stand on floors, and import only from floors below their own (`make lint` checks it):
 
-    fetching | training | evaluating | reporting     the stages, which talk through files
+    fetching | training | evaluating | segmenting | exporting | reporting     the stages
     network | scoring | preparing
     imaging | experiments
     base
