@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from cellular.base import cli, devices
 from cellular.evaluating.evaluation import evaluate, one_line
 from cellular.evaluating.params import Scoring, SegmentParams
+from cellular.network.models import open_model
 
 
 def main(argv: Sequence[str] | None = None) -> str:
     """Run the stage and return its line of result."""
     args = _parser().parse_args(argv)
+    model = open_model(args.model_path, given=vars(args))
     scores = evaluate(
         args.test_dir,
-        args.model_path,
+        model.weights,
         args.output_dir,
-        cli.parameters(SegmentParams, args),
+        cli.parameters(SegmentParams, args, model.defaults),
         cli.parameters(Scoring, args),
         annotated_dir=args.annotated_dir,
         predictions_dir=args.predictions_dir,
@@ -43,7 +45,7 @@ def _parser() -> cli.Parser:
         help="prepared folder: <field>.<ext> beside <field>_masks.<png|tif>, or beside boxes in "
         "YOLO's format, <field>.txt; several may be given",
     )
-    parser.path("--model_path", required=True, help="weights to score")
+    parser.model("--model_path", required=True)
     parser.path(
         "--annotated_dir",
         help="prepared folder whose cells have the diameter that the model is to find, for "

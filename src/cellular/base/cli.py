@@ -8,7 +8,7 @@ import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class Parser(argparse.ArgumentParser):
         text = "auto (a GPU if there is one), cpu, cuda, cuda:<n> or mps (default: auto)"
         self.add_argument("--device", default="auto", help=text)
 
+    def model(self, name: str = "--model", **options: Any) -> None:
+        """Add the flag for a model that is used, which `cellular.network.models` opens."""
+        text = "folder of a model, whose settings are the defaults of the flags below, or weights"
+        self.path(name, help=text, **options)
+
     def force(self) -> None:
         """Add `--force`."""
         self.add_argument("--force", action="store_true", help="replace an output that exists")
@@ -134,17 +139,20 @@ def _metavar(annotation: Any) -> str:
     return "N" if int in kinds else "TEXT"
 
 
-def parameters(model: type[SectionT], args: argparse.Namespace) -> SectionT:
+def parameters(
+    model: type[SectionT], args: argparse.Namespace, defaults: Mapping[str, Any] | None = None
+) -> SectionT:
     """Return the parameters of `model`: from the file of `--params`, then from the flags.
 
-    The rest of the file is not checked: src/check_params.py checks the whole file at once.
+    `defaults` hold where neither says anything. The rest of the file is not checked:
+    src/check_params.py checks the whole file at once.
     """
     values: Any = read_params(args.params) if args.params else {}
     if args.params and model.section:
         values = values.get(model.section)
         if not isinstance(values, dict):
             raise InputError(f"{args.params}: expected a section {model.section} with names in it")
-    values = values | vars(args)
+    values = dict(defaults or {}) | values | vars(args)
     known = {name: value for name, value in values.items() if name in model.model_fields}
     return validate(model, known, str(args.params or "command line"))
 

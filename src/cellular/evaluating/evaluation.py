@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -188,8 +189,16 @@ def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> d
         )
     return computed_on(model.device, precision_of(model, settings)) | {
         "weights": digest(Path(path)),
-        "diameter": {"used": used, "annotated": annotated},
-        "channels": list(settings.channels),
+        "diameter": {
+            "used": used,
+            "network": float(model.diam_mean),
+            "annotated": annotated,
+        },
+        "settings": {
+            name: value
+            for name, value in asdict(settings).items()
+            if name not in ("batch_size", "diameter", "precision")  # they are above, or no matter
+        },
     }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from cellular.base.params import NoneOr, Section, Text
+from cellular.base.params import Float, NoneOr, Section, Text
 from cellular.imaging.rendering import COLOURS, ends_of
 
 
@@ -36,6 +36,9 @@ class DataParams(Section):
     version: NoneOr[Text] = None
     """any word; change it whenever files in the folder change, because DVC does not watch the
     folder and would reuse the earlier result"""
+    pixel_size: NoneOr[Annotated[Float, Field(gt=0)]] = None
+    """edge of a pixel of your images in µm, which the settings of a trained model tell; none: not
+    known. That of the catalogue's data sets is known"""
     colours: list[Annotated[Text, AfterValidator(_colour)]] = Field([])
     """make 8-bit images in red, green and blue: a colour for each channel of the images (red,
     green, blue, cyan, magenta, yellow, grey, or black to leave it out), which are added up; none

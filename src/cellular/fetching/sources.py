@@ -32,6 +32,8 @@ class SourceFile(Section):
     url: str = ""
     size: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=SHA256)
+    publishing: str = ""
+    """what to mind before a model that was made from the file is published"""
 
     @model_validator(mode="after")
     def _findable(self) -> "SourceFile":
@@ -50,6 +52,8 @@ class DatasetSource(Section):
     members: dict[str, str] = Field(default_factory=dict)
     hashes: dict[str, Annotated[str, Field(pattern=SHA256)]] = Field(default_factory=dict)
     """sha256 of single files, by their paths below the address of `file`"""
+    pixel_size: float | None = Field(None, gt=0)
+    """µm, edge of a pixel, if the publisher states it"""
 
 
 class WeightsSource(Section):
@@ -101,8 +105,8 @@ def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        For each file: name, what, url, licence and citation; the last three are empty for the
-        user's own files.
+        For each file: name, what, url, licence, citation and publishing; all but the first two are
+        empty for the user's own files.
     """
     known = catalogue()
     data, weights = known.datasets.get(dataset), known.weights.get(model_type)
@@ -120,9 +124,10 @@ def sources_of(dataset: str, model_type: str) -> list[dict[str, str]]:
                     "url": source.url or f"Python package index: {source.file}",
                     "licence": source.licence,
                     "citation": source.citation,
+                    "publishing": source.publishing,
                 }
             )
         if not sources:
-            empty = dict.fromkeys(("url", "licence", "citation"), "")
+            empty = dict.fromkeys(("url", "licence", "citation", "publishing"), "")
             found.append({"name": name, "what": what or "your own, or random", **empty})
     return found

@@ -227,8 +227,13 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     Raises
     ------
     InputError
-        If OpenCV cannot write files with this suffix.
+        If OpenCV cannot write files with this suffix, or there are more than 65,535 objects.
     """
+    if labels.dtype == np.uint32:
+        raise InputError(
+            f"{path}: {labels.max():,} objects, at most {MOST_OBJECTS:,} fit 16 bits; cut the "
+            "image into smaller ones"
+        )
     if labels.dtype != np.uint16 or labels.ndim != 2:
         raise ValueError(f"expected (H, W) uint16, found {labels.shape} {labels.dtype}")
     if path.suffix.lower() in TIFF:

@@ -64,13 +64,19 @@ def relabel(labels: np.ndarray, name: object = "label map") -> np.ndarray:
     InputError
         If there are more than 65,535 objects; the error names `name`.
     """
-    dense, _, values = relabel_sequential(labels)
-    if len(values) - 1 > MOST_OBJECTS:
+    dense = numbered(labels)
+    if dense.dtype != np.uint16:
         raise InputError(
-            f"{name}: {len(values) - 1:,} objects, at most {MOST_OBJECTS:,} fit 16 bits; "
+            f"{name}: {dense.max():,} objects, at most {MOST_OBJECTS:,} fit 16 bits; "
             "cut the field into smaller ones"
         )
-    return dense.astype(np.uint16)
+    return dense
+
+
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """Number the objects of a label map 1 to n without gaps: (H, W) uint16, or uint32 if many."""
+    dense, _, values = relabel_sequential(labels)
+    return dense.astype(np.uint16 if len(values) - 1 <= MOST_OBJECTS else np.uint32)
 
 
 def check_cells(path: Path, labels: np.ndarray) -> None:

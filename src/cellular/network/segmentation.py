@@ -1,16 +1,13 @@
 """Segmentation: a model finds the cells in images.
 
 Cellpose's own `eval` takes one image at a time and, by default, traces every pixel of the enlarged
-flows. Here tiles of several images share a batch, threads read the next image and trace the last
-one while the network runs, and cells are traced at the network's scale. With `resample: true` the
-label maps come from Cellpose's own `eval`.
+flows. Here threads read the next image and trace the last one while the network runs, and cells are
+traced at the network's scale. With `resample: true` the label maps come from Cellpose's own `eval`.
 """
 
 # First, since cellpose.models imports cellpose.dynamics.
 from cellular.base.compiled import dynamics  # isort: skip
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from cellpose.models import CellposeModel
 from cellular.base.devices import choose_precision, tensor_float_32
 from cellular.base.errors import InputError
 from cellular.base.queues import in_order
-from cellular.imaging.masks import relabel
+from cellular.imaging.masks import numbered
 from cellular.network import weights
 from cellular.network.settings import Settings
 from cellular.network.tiles import Tiles, cut, join
@@ -77,7 +74,7 @@ def precision_of(model: CellposeModel, settings: Settings) -> str:
 
 
 def segment(model: CellposeModel, image: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return the label map, (H, W) uint16, of an image, (H, W) or (H, W, C)."""
+    """Return the label map of an image, (H, W) or (H, W, C), as `segment_all` gives it."""
     return next(segment_all(model, [image], settings))
 
 
@@ -88,18 +85,20 @@ def segment_all(
 
     Yields
     ------
-    the label map of each image, (H, W) uint16, numbered 1 to n. It is the one that
-    `CellposeModel.eval` gives for the image with the same settings: exactly with `resample`,
-    otherwise up to rounding errors of the flows.
+    the label map of each image, (H, W) uint16, or uint32 with more than 65,535 cells, numbered 1 to
+    n. It is the one that `CellposeModel.eval` gives for the image with the same settings: exactly
+    with `resample`, otherwise up to rounding errors of the flows.
     """
     scale = scale_of(model, settings)
     if settings.resample:
         for image in images:
-            yield _cellposes_own(model, _large_enough(image, scale), settings)
+            check_large_enough(image, scale)
+            yield _cellposes_own(model, image, settings)
         return
 
     def tiles_of(image: np.ndarray) -> tuple[Tiles, tuple[int, int]]:
-        height, width = _large_enough(image, scale).shape[:2]
+        check_large_enough(image, scale)
+        height, width = image.shape[:2]
         return _tiles_of(image, scale, settings), (height, width)
 
     def traced(field: tuple[np.ndarray, tuple[int, int]]) -> np.ndarray:
@@ -121,17 +120,17 @@ def _cellposes_own(model: CellposeModel, image: np.ndarray, settings: Settings) 
             augment=settings.augment,
             batch_size=settings.batch_size or 8,
         )
-    return relabel(np.asarray(found).reshape(image.shape[:2]), "prediction")
+    return numbered(np.asarray(found).reshape(image.shape[:2]))
 
 
-def _large_enough(image: np.ndarray, scale: float) -> np.ndarray:
+def check_large_enough(image: np.ndarray, scale: float) -> None:
+    """Raise `InputError` if nothing is left of an image when it is resized by `scale`."""
     height, width = image.shape[:2]
     if int(min(height, width) * scale) < 1:
         raise InputError(
             f"an image of {width} x {height} pixels vanishes when it is scaled by {scale:.3g} for "
             "the network; use larger images, or a smaller diameter"
         )
-    return image
 
 
 def _tiles_of(image: np.ndarray, scale: float, settings: Settings) -> Tiles:
@@ -153,7 +152,7 @@ def trace(
 
     Returns
     -------
-    label map (height, width) uint16, numbered 1 to n
+    label map (height, width) uint16 or uint32, numbered 1 to n
     """
     found = dynamics.resize_and_compute_masks(
         flows[:2],
@@ -165,7 +164,7 @@ def trace(
         resize=None if flows.shape[1:] == shape else shape,
         device=device,
     )
-    return relabel(found, "prediction")
+    return numbered(found)
 
 
 class Network:
@@ -195,48 +194,15 @@ class Network:
             return self.net(shown)[0].float().cpu().numpy()
 
 
-@dataclass
-class _Field:
-    """A field while the network computes its tiles."""
-
-    tiles: Tiles
-    shape: tuple[int, int]
-    outputs: np.ndarray  # (n, 3, h, w) float32, for the tiles
-    left: int  # number of tiles that are not computed yet
-
-
 def _flows(
-    network: Network, fields: Iterable[tuple[Tiles, tuple[int, int]]]
+    network: Network, images: Iterable[tuple[Tiles, tuple[int, int]]]
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Give the flows and cell probability of each field, (3, h, w) float32, and its shape.
+    """Give the flows and cell probability of each image, (3, h, w) float32, and its shape.
 
-    Tiles of consecutive fields share a batch if they have the same size.
+    No batch holds tiles of two images: the cells of an image do not depend on those before it, not
+    even in their rounding.
     """
-    entered: deque[_Field] = deque()
-    waiting: deque[tuple[_Field, int]] = deque()
-
-    def run() -> None:
-        batch = [waiting.popleft() for _ in range(min(network.batch_size, len(waiting)))]
-        outputs = network(np.stack([field.tiles.tiles[number] for field, number in batch]))
-        for (field, number), output in zip(batch, outputs, strict=True):
-            field.outputs[number] = output
-            field.left -= 1
-
-    def done() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-        while entered and not entered[0].left:
-            field = entered.popleft()
-            yield join(field.tiles, field.outputs), field.shape
-
-    for tiles, shape in fields:
-        count, _, *size = tiles.tiles.shape
-        while waiting and waiting[0][0].tiles.tiles.shape[2:] != tuple(size):
-            run()
-        field = _Field(tiles, shape, np.empty((count, 3, *size), np.float32), count)
-        entered.append(field)
-        waiting.extend((field, number) for number in range(count))
-        while len(waiting) >= network.batch_size:
-            run()
-        yield from done()
-    while waiting:
-        run()
-    yield from done()
+    for tiles, shape in images:
+        batches = range(0, len(tiles.tiles), network.batch_size)
+        outputs = [network(tiles.tiles[at : at + network.batch_size]) for at in batches]
+        yield join(tiles, np.concatenate(outputs)), shape

@@ -1,7 +1,7 @@
 """Tiles: the squares that a field is cut into for the network, and joined from again.
 
 `cellpose.core.run_net` cuts, computes and joins one image. Here the steps are separate, so that
-tiles of several fields can share a batch. Cellpose's own functions cut, weight and join the tiles.
+a thread can cut the next image meanwhile. Cellpose's own functions cut, weight and join the tiles.
 """
 
 from dataclasses import dataclass

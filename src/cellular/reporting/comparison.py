@@ -233,13 +233,13 @@ def compare(
     InputError
         If a file is missing, or the models were not scored on the same cells.
     """
-    seen = _trained_on(Path(metrics_dir) / "train.json")
+    seen = splits_trained_on(Path(metrics_dir) / "train.json")
     return [
         _compare(Path(metrics_dir), models, split, seed, unit, split in seen) for split in splits
     ]
 
 
-def _trained_on(path: Path) -> list[str]:
+def splits_trained_on(path: Path) -> list[str]:
     """Return the splits that a training recorded as trained on; [] if it left no record."""
     if not path.exists():
         return []
