@@ -14,10 +14,11 @@ from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from cellular.base.errors import InputError
+from cellular.base.errors import InputError, PartlyDone
 from cellular.base.files import FULL
 from cellular.base.params import UNIT_HELP, Section, SectionT, Unit, read_params, validate
 
+EXIT_PARTLY_DONE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -168,7 +169,8 @@ def setup_logging(level: int = logging.INFO) -> None:
 def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None = None) -> None:
     """Run the `main` of a script, print its line of result, and leave with its exit code.
 
-    Bad input ends with one message and code 2, an interrupt with 130; neither shows a traceback.
+    Bad input ends with one message and code 2, an interrupt with 130, and code 1 says that a part of
+    the input was bad and the rest was done; none shows a traceback.
     """
     setup_logging()
     if callable(signal.getsignal(signal.SIGINT)):  # until now see `cellular.base`
@@ -178,6 +180,9 @@ def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None 
             print(main(argv), flush=True)
     except InputError as error:
         sys.exit(_fail(str(error)))
+    except PartlyDone as error:
+        _fail(str(error))
+        sys.exit(EXIT_PARTLY_DONE)
     except KeyboardInterrupt:
         _fail("interrupted")
         sys.exit(EXIT_INTERRUPTED)

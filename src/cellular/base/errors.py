@@ -25,6 +25,10 @@ class InputError(Exception):
         self.faults = list(faults) or [message]
 
 
+class PartlyDone(Exception):
+    """Some of the input is wrong, and the rest was done: the message tells both."""
+
+
 class Faults(list[str]):
     """Messages about several faults, to be raised as one error."""
 

@@ -22,8 +22,13 @@ def computed_on(device: torch.device, precision: str) -> dict:
         "precision": precision,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide the numbers of a result."""
+    return {library: version(library) for library in LIBRARIES}
 
 
 def _name(device: torch.device) -> str:

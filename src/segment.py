@@ -1,0 +1,145 @@
+r"""Segment images: label maps, outlines for ImageJ and QuPath, and tables of cells.
+
+Example:
+    python src/segment.py my_images --model models/finetuned --output segmented
+    python src/segment.py remote://zenodo/images.zip --fields 'Timepoint_001_*_C03_*'
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from cellular.base import cli
+from cellular.base.errors import PartlyDone
+from cellular.base.files import check_apart, digest
+from cellular.base.provenance import versions
+from cellular.fetching.members import remote_fields
+from cellular.fetching.remotes import PREFIX
+from cellular.imaging.microscopy import Source
+from cellular.network.models import open_model
+from cellular.network.params import ModelParams
+from cellular.segmenting.batches import Job
+from cellular.segmenting.runs import merge, segment_images
+from cellular.segmenting.sources import find
+
+SHOWN = 5  # faults that the last line names
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Segment the images and return a line of result."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.merge:
+        return _result(merge(args.output), args.output)
+    if not args.images:
+        parser.error("give images: a folder, files, a zip, or remote://<remote>/<zip>")
+    sources = _sources(args)
+    model = open_model(args.model, given=vars(args))
+    params = cli.parameters(ModelParams, args, model.defaults)
+    job = Job(
+        model.weights.resolve(),
+        digest(model.weights),
+        params.settings(),
+        model.record.seen if model.record else None,
+        args.output.resolve(),
+        args.pixel_size,
+        args.device,
+    )
+    about = {
+        "model": str(args.model),
+        "command": shlex.join(["src/segment.py", *(sys.argv[1:] if argv is None else argv)]),
+        "versions": versions(),
+    }
+    options = {"shard": args.shard, "force": args.force}
+    if args.scheduler:
+        from cellular.segmenting.cluster import spread  # an optional extra
+
+        options["work"] = partial(spread, scheduler=args.scheduler, size=args.batch_images)
+    return _result(segment_images(sources, job, about, **options), args.output)
+
+
+def _sources(args: cli.argparse.Namespace) -> list[Source]:
+    remote = [name for name in args.images if name.startswith(PREFIX)]
+    local = [Path(name) for name in args.images if not name.startswith(PREFIX)]
+    check_apart([args.output], local)
+    sources: list[Source] = []
+    for address in remote:
+        sources += remote_fields(address, args.fields, rendering=args.rendering)
+    if local:
+        sources += find(local, axes=args.axes, channel_names=args.channel_names)
+    return sources
+
+
+def _result(table: pd.DataFrame, output: Path) -> str:
+    """Return a line on what was done; raise `PartlyDone` if images could not be read."""
+    faults = table.loc[table["error"].notna(), "error"]
+    odd = int((table["warnings"].fillna("") != "").sum())
+    line = f"{output}: {table['cells'].sum():,} cells in {len(table) - len(faults):,} images"
+    line += f", {odd:,} of them with warnings (images.csv)" if odd else ""
+    if len(faults):
+        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+        named = "; ".join(faults[:SHOWN])
+        raise PartlyDone(f"{line}; {len(faults):,} could not be segmented: {named}{more}")
+    return line
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise cli.argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, found {text!r}")
+    return int(number), int(count)
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        __doc__,
+        epilog="A run that was stopped or killed goes on when the same command is given again.\n"
+        "Exit code 1: some images could not be read; images.csv says which, and why.",
+    )
+    text = "folder (nested, too), image files, zip archives, or remote://<remote>/<zip>"
+    parser.add_argument("images", nargs="*", metavar="IMAGES", help=text)
+    parser.model(default="models/finetuned")
+    parser.path("--output", help="folder for all results", default="segmented")
+    text = "letters of a TIFF's axes where it does not name them, such as CYX"
+    parser.add_argument("--axes", help=text)
+    text = "names of the channels, in place of those in the files"
+    parser.add_argument("--channel_names", nargs="+", default=[], metavar="NAME", help=text)
+    text = "edge of a pixel in µm, in place of what the files say"
+    parser.add_argument("--pixel_size", type=_positive, metavar="NUMBER", help=text)
+    text = "fields of a remote zip, by name or pattern (default: all)"
+    parser.add_argument("--fields", nargs="+", default=["*"], metavar="PATTERN", help=text)
+    text = "how the three channels of a remote field are shown: merged, as the authors do, or raw"
+    choices = ["merged", "raw"]
+    parser.add_argument("--rendering", choices=choices, default="merged", help=text)
+    text = "only every n-th image, from the i-th on: --shard 1/4 to 4/4 on four machines"
+    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="i/n", help=text)
+    text = "join the results of all shards in the tables of --output"
+    parser.add_argument("--merge", action="store_true", help=text)
+    text = "spread the images over Dask's workers: local, or the address of a scheduler, tcp://..."
+    parser.add_argument("--scheduler", metavar="ADDRESS", help=text)
+    text = "images in a task of a worker (default: 8)"
+    parser.add_argument("--batch_images", type=int, default=8, metavar="N", help=text)
+    parser.parameters(ModelParams)
+    parser.device()
+    parser.add_argument(
+        "--force", action="store_true", help="replace results of another model or other settings"
+    )
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise cli.argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    cli.run(main)
