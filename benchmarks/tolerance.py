@@ -54,7 +54,7 @@ def run(small: bool = False) -> Message:
         return Message(f"one short run, {len(found['test'])} numbers of the test split")
     committed = read_json(ROOT / "metrics/summary.json")
     inputs = (ROOT / "data/prepared" / params.class_name, ROOT / "data/flows")
-    weights = ROOT / "models/pretrained"
+    weights = ROOT / "models/pretrained/cellular_pretrained"
     missing = [str(path) for path in (*inputs, weights) if not path.exists()]
     if missing:
         raise SystemExit(f"error: {', '.join(missing)} missing; run `make repro` first")

@@ -37,7 +37,8 @@ def run(small: bool = False) -> Message:
             models = {"pretrained": pretrained(folder)}
         else:
             annotated = ROOT / "data/prepared" / params.class_name / "train"
-            models = {name: ROOT / "models" / name for name in ("pretrained", "finetuned")}
+            names = ("pretrained", "finetuned")
+            models = {name: ROOT / f"models/{name}/cellular_{name}" for name in names}
             missing = [str(path) for path in (annotated, *models.values()) if not path.exists()]
             if missing:
                 raise SystemExit(f"error: {', '.join(missing)} missing; run `make repro` first")

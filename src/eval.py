@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cellular.base import cli, devices
 from cellular.evaluating.evaluation import evaluate, one_line
 from cellular.evaluating.params import Scoring, SegmentParams
-from cellular.network.models import open_model
+from cellular.models.folders import open_model
 
 
 def main(argv: Sequence[str] | None = None) -> str:

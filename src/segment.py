@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from cellular.fetching.members import remote_fields
+from cellular.segmenting.sources import find
 
 from cellular.base import cli
 from cellular.base.errors import PartlyDone
 from cellular.base.files import check_apart, digest
 from cellular.base.provenance import versions
-from cellular.fetching.members import remote_fields
 from cellular.fetching.remotes import PREFIX
 from cellular.imaging.microscopy import Source
-from cellular.network.models import open_model
-from cellular.network.params import ModelParams
+from cellular.models.folders import open_model
+from cellular.models.params import ModelParams
 from cellular.segmenting.batches import Job
 from cellular.segmenting.runs import merge, segment_images
-from cellular.segmenting.sources import find
 
 SHOWN = 5  # faults that the last line names
 

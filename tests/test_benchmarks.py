@@ -64,7 +64,8 @@ def test_a_tolerance_is_three_standard_deviations_of_a_difference():
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """A repository with the outputs of a run, as far as the benchmark looks for them."""
-    for name in ("data/prepared/all", "data/flows", "metrics", "models/pretrained"):
+    weights = "models/pretrained/cellular_pretrained"
+    for name in ("data/prepared/all", "data/flows", "metrics", weights):
         (tmp_path / name).mkdir(parents=True)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "metrics/summary.json").write_text(json.dumps({"test": {"ap50": 0.5}}))

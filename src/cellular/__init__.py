@@ -3,6 +3,7 @@
 Packages stand on floors, and import only from floors below their own (`make lint` checks it):
 
     fetching | training | evaluating | segmenting | exporting | reporting     the stages
+    models
     network | scoring | preparing
     imaging | experiments
     base

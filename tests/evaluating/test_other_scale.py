@@ -69,8 +69,8 @@ def test_the_defaults_fit_cells_of_another_size_and_any_class(
         scores[model] = json.loads((tmp_path / model / "test_eval.json").read_text())
     used = scores["pretrained"]["run"]["diameter"]
     assert used["used"] == used["annotated"] and 25 < used["used"] < 40
-    assert scores["pretrained"]["run"]["channels"] == [0, 0]
-    assert scores["finetuned"]["run"]["channels"] == train.channels
+    assert scores["pretrained"]["run"]["settings"]["channels"] == [0, 0]
+    assert scores["finetuned"]["run"]["settings"]["channels"] == train.channels
     classes = {"fed", "unfed"} if class_name == "all" else {class_name}
     for of_model in scores.values():
         assert of_model["groups"]["class"].keys() == classes

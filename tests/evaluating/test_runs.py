@@ -93,7 +93,7 @@ def test_results_say_how_they_came_about(evaluate, folder):
     for split in ("test", "train"):
         run = scores(folder, split)["run"]
         assert (run["device"], run["precision"]) == ("cpu", "32")
-        assert run["channels"] == [2, 3]
+        assert run["settings"]["channels"] == [2, 3]
         assert run["weights"] == digest(folder / "model")
         assert run["data"] == digest_folder(folder / split)
         assert run["versions"].keys() == {"cellpose", "numpy", "opencv-python-headless", "torch"}

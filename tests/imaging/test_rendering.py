@@ -77,7 +77,7 @@ def test_the_authors_merged_pictures_are_made_of_their_channels(sample, tmp_path
 def test_a_model_finds_the_same_cells_in_our_pictures_and_in_theirs(
     sample, pretrained, tmp_path, model, settings, apart
 ):
-    weights = pretrained if model == "pretrained" else ROOT / "models" / "finetuned"
+    weights = pretrained if model == "pretrained" else ROOT / "models/finetuned/cellular_finetuned"
     if not weights.exists():
         pytest.skip("the pipeline was not run here, so there are no fine-tuned weights")
     field = "Timepoint_005_220518-ST_C03_s3"

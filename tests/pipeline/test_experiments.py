@@ -95,9 +95,9 @@ def test_weights_that_are_only_scored_leave_no_numbers_of_another_model(reposito
 
 
 def test_an_experiment_is_applied_with_its_weights(repository):
-    before = (repository.folder / "models/finetuned").read_bytes()
+    before = (repository.folder / "models/finetuned/cellular_finetuned").read_bytes()
     repository.dvc("exp", "apply", "slow-rate")
-    assert (repository.folder / "models/finetuned").read_bytes() != before
+    assert (repository.folder / "models/finetuned/cellular_finetuned").read_bytes() != before
     assert "up to date" in repository.dvc("status")
     repository.restore()
 
@@ -112,5 +112,7 @@ def test_a_remote_of_ones_own_serves_colleagues(repository, tmp_path):
     )
     repository.run("dvc", "pull", cwd=colleague)
     assert "up to date" in repository.run("dvc", "status", cwd=colleague)
-    ours, theirs = (folder / "models/finetuned" for folder in (repository.folder, colleague))
+    ours, theirs = (
+        folder / "models/finetuned/cellular_finetuned" for folder in (repository.folder, colleague)
+    )
     assert ours.read_bytes() == theirs.read_bytes()

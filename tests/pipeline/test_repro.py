@@ -64,7 +64,8 @@ def test_the_summary_holds_the_numbers_of_the_full_results(repository):
 
 def test_plain_cellpose_with_its_defaults_finds_the_cells_of_the_pipeline(repository):
     folder = repository.folder
-    plain = CellposeModel(pretrained_model=str(folder / "models/finetuned"), gpu=False)
+    weights = folder / "models/finetuned/cellular_finetuned"
+    plain = CellposeModel(pretrained_model=str(weights), gpu=False)
     pair = check_pairs(folder / "data/prepared/all/test")[0]
     masks = plain.eval(read_pair(pair)[0], diameter=None, channels=[0, 0])[0]
     ours = read_labels(folder / f"data/predictions/finetuned/pred_{pair.field}.png")
@@ -90,11 +91,12 @@ def test_with_the_data_in_place_nothing_is_connected_to(repository):
 
 
 def test_a_wrong_value_stops_the_pipeline_before_anything_is_removed(repository):
-    weights = (repository.folder / "models/finetuned").read_bytes()
+    weights = repository.folder / "models/finetuned/cellular_finetuned"
+    before = weights.read_bytes()
     repository.change("train", learning_rate=0.2)
     repository.dvc("repro", code=255)
     assert "AdamW with learning_rate 0.2 diverges" in repository.errors
-    assert (repository.folder / "models/finetuned").read_bytes() == weights
+    assert weights.read_bytes() == before
     repository.restore()
     assert "up to date" in repository.dvc("status")
 
@@ -103,7 +105,7 @@ def test_what_decides_no_result_trains_nothing_anew(repository):
     repository.change(None, save_every=2)
     assert repository.repro() == {"check_params"}
     texts = repository.folder / "src/cellular/evaluating/params.py"
-    texts.write_text(texts.read_text().replace("largest flow error", "Largest flow error"))
+    texts.write_text(texts.read_text().replace("number of fields", "Number of fields"))
     assert "up to date" in repository.dvc("status", "train")
     assert "src/cellular/evaluating" in repository.dvc("status", "evaluate@finetuned")
     repository.restore()

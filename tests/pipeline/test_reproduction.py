@@ -43,7 +43,7 @@ def test_the_default_recipe_gives_the_committed_numbers(repository):
 def test_its_weights_have_the_same_ap50_in_plain_cellpose_with_its_defaults(repository):
     (pair,) = check_pairs(repository.folder / "data/prepared/all/test")
     image, truth = read_pair(pair)
-    weights = repository.folder / "models/finetuned"
+    weights = repository.folder / "models/finetuned/cellular_finetuned"
     plain = CellposeModel(pretrained_model=str(weights), gpu=False)
     masks = plain.eval(image, diameter=None, channels=[0, 0])[0]
     theirs = average_precision(truth, masks, threshold=[0.5])[0][0]

@@ -118,7 +118,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--device", default="auto", help=text)
 
     def model(self, name: str = "--model", **options: Any) -> None:
-        """Add the flag for a model that is used, which `cellular.network.models` opens."""
+        """Add the flag for a model that is used, which `cellular.models.folders` opens."""
         text = "folder of a model, whose settings are the defaults of the flags below, or weights"
         self.path(name, help=text, **options)
 

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError, WrapValidator
 from pydantic import ValidatorFunctionWrapHandler as Handler
 
 from cellular.base.params import UNIT_HELP, Int, NoneOr, Section, Unit
-from cellular.network.params import Diameter, Inference, ModelParams
+from cellular.models.params import Diameter, Inference, ModelParams
 from cellular.network.settings import Settings
 
 ANNOTATED: Final = "annotated"

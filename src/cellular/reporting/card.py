@@ -11,7 +11,7 @@ from cellular.base.files import check_new, digest, together
 from cellular.base.params import flat
 from cellular.imaging.fields import load_pairs, read_field
 from cellular.imaging.normalisation import brightness, saturated
-from cellular.network.models import CARD, SETTINGS, Record, Seen, record_text
+from cellular.models.folders import CARD, SETTINGS, Record, Seen, record_text
 from cellular.reporting.comparison import splits_trained_on
 from cellular.scoring.results import REPORTED, read_json, read_scores
 

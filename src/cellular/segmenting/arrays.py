@@ -10,8 +10,8 @@ import pandas as pd
 from cellular.base import devices
 from cellular.base.params import validate
 from cellular.imaging.microscopy import Image
-from cellular.network.models import open_model
-from cellular.network.params import ModelParams
+from cellular.models.folders import open_model
+from cellular.models.params import ModelParams
 from cellular.network.segmentation import load_model, segment_all
 from cellular.segmenting.tables import table_of
 
@@ -31,7 +31,7 @@ def segment_arrays(
     images : one image, (H, W) or (H, W, C), or a sequence of images; of any number type
     model : folder of a model, or a weights file
     pixel_size : edge of a pixel in µm
-    settings : fields of `cellular.network.params.ModelParams`, in place of the model's
+    settings : fields of `cellular.models.params.ModelParams`, in place of the model's
 
     Returns
     -------

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from cellpose.models import CellposeModel
 
 from cellular.base import devices
@@ -25,7 +24,7 @@ from cellular.base.files import whole
 from cellular.base.queues import in_order
 from cellular.imaging.fields import check_channels
 from cellular.imaging.microscopy import Image, Source
-from cellular.network.models import Seen
+from cellular.models.folders import Seen
 from cellular.network.segmentation import check_large_enough, load_model, scale_of, segment_all
 from cellular.network.settings import Settings
 from cellular.segmenting.outputs import files_of, write_all

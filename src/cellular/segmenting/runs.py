@@ -1,9 +1,9 @@
 """Runs: a list of images becomes a folder of results, on one process, on many, or in shards.
 
-    labels, rois, geojson, overlays   a file for each image (`cellular.segmenting.outputs`)
-    cells.csv                         a row for each cell (`cellular.segmenting.tables`)
-    images.csv                        a row for each image: cells, seconds, warnings, error
-    run.json                          model, settings, versions, command
+labels, rois, geojson, overlays   a file for each image (`cellular.segmenting.outputs`)
+cells.csv                         a row for each cell (`cellular.segmenting.tables`)
+images.csv                        a row for each image: cells, seconds, warnings, error
+run.json                          model, settings, versions, command
 """
 
 import csv

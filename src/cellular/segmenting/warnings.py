@@ -7,7 +7,7 @@ import pandas as pd
 from cellular.imaging.masks import FAR
 from cellular.imaging.microscopy import Image
 from cellular.imaging.normalisation import brightness, saturated
-from cellular.network.models import Seen
+from cellular.models.folders import Seen
 
 # An image is unlike the training images if it is darker or brighter than those by this factor. The
 # sample's merged pictures have 0.18 to 0.22, those of two other wells, in which cells are found,

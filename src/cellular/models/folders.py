@@ -17,7 +17,7 @@ from pydantic import Field
 from cellular.base.errors import InputError
 from cellular.base.files import digest
 from cellular.base.params import Channels, Float, NoneOr, Section, Text, parse_params, validate
-from cellular.network.params import Diameter, ModelParams
+from cellular.models.params import Diameter, ModelParams
 
 log = logging.getLogger(__name__)
 

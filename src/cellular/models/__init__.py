@@ -1,0 +1,1 @@
+"""Models: weights with the settings that they want to be used with."""
