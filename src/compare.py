@@ -11,6 +11,7 @@ from pathlib import Path
 from cellular.base import cli
 from cellular.base.files import check_apart, check_new, together, write_json
 from cellular.reporting.comparison import as_json, compare, markdown
+from cellular.reporting.scored import scored_as
 from cellular.scoring.results import files_of, read_json, read_scores
 from cellular.scoring.summary import summary_of
 
@@ -30,13 +31,16 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.unit()
     parser.force()
     args = parser.parse_args(argv)
+    models = [scored_as(model, args.metrics_dir, args.splits) for model in args.models]
     outputs = list(filter(None, (args.output, args.table, args.summary)))
     inputs = [args.metrics_dir / "train.json"]
-    for model, split in product(args.models, args.splits):
+    for model, split in product(models, args.splits):
         inputs += files_of(args.metrics_dir / model, split).values()
     check_apart(outputs, inputs)
     check_new(*outputs, force=args.force)
-    comparisons = compare(args.metrics_dir, tuple(args.models), args.splits, args.seed, args.unit)
+    comparisons = compare(
+        args.metrics_dir, (models[0], models[1]), args.splits, args.seed, args.unit
+    )
     tables = markdown(comparisons)
     contents: dict[Path, str | dict] = {}
     if args.output is not None:
@@ -44,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     if args.table is not None:
         contents[args.table] = f"{tables}\n"
     if args.summary is not None:
-        scores = {
-            model: read_scores(args.metrics_dir / model, args.splits) for model in args.models
-        }
+        scores = {model: read_scores(args.metrics_dir / model, args.splits) for model in models}
         training = read_json(args.metrics_dir / "train.json")
         contents[args.summary] = summary_of(scores, training.get("best_valid_loss"))
     if contents:

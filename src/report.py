@@ -11,6 +11,7 @@ from cellular.base import cli
 from cellular.base.files import check_apart
 from cellular.fetching.sources import sources_of
 from cellular.reporting.report import revision_of, write_report
+from cellular.reporting.scored import scored_as
 from parameters import load_params
 
 
@@ -27,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> str:
     args = parser.parse_args(argv)
     check_apart(filter(None, (args.output, args.example)), [args.params])
     params = load_params(args.params)
+    models = [scored_as(model, args.metrics_dir, args.splits) for model in args.models]
     page = write_report(
         args.metrics_dir,
-        tuple(args.models),
+        (models[0], models[1]),
         args.splits,
         params.model_dump(),
         sources_of(params.dataset, params.train.model_type),

@@ -9,7 +9,10 @@ from helpers.repository import DEFAULT, stages_run
 
 pytestmark = pytest.mark.slow
 FIELD = "Timepoint_005_220518-ST_C03_s3"
-AFTER_TRAINING = {"check_params", "train", "evaluate@finetuned", "compare", "report"}
+AFTER_TRAINING = {
+    *("check_params", "train", "evaluate@finetuned", "compare", "report"),
+    *("card@finetuned", "card@pretrained"),
+}
 
 
 def test_an_experiment_with_another_seed_leaves_the_pretrained_network_alone(repository):

@@ -88,7 +88,9 @@ class Parser(argparse.ArgumentParser):
         text = "folder that holds a folder of scores, written by src/eval.py, for each model"
         self.path("--metrics_dir", help=text, default="metrics")
         names = "pretrained finetuned"
-        text = f"the two models, folders in metrics_dir (default: {names})"
+        text = (
+            f"the two models: folders in metrics_dir, or the models themselves (default: {names})"
+        )
         self.add_argument("--models", nargs=2, default=names.split(), metavar="MODEL", help=text)
         text = f"splits to read (default: {splits})"
         self.add_argument("--splits", nargs="+", default=splits.split(), metavar="SPLIT", help=text)
@@ -169,8 +171,8 @@ def setup_logging(level: int = logging.INFO) -> None:
 def run(main: Callable[[Sequence[str] | None], str], argv: Sequence[str] | None = None) -> None:
     """Run the `main` of a script, print its line of result, and leave with its exit code.
 
-    Bad input ends with one message and code 2, an interrupt with 130, and code 1 says that a part of
-    the input was bad and the rest was done; none shows a traceback.
+    Bad input ends with one message and code 2, an interrupt with 130. Code 1 says that a part of
+    the input was bad, and that the rest was done. None shows a traceback.
     """
     setup_logging()
     if callable(signal.getsignal(signal.SIGINT)):  # until now see `cellular.base`
