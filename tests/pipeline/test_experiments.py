@@ -115,7 +115,8 @@ def test_a_remote_of_ones_own_serves_colleagues(repository, tmp_path):
     )
     repository.run("dvc", "pull", cwd=colleague)
     assert "up to date" in repository.run("dvc", "status", cwd=colleague)
-    ours, theirs = (
-        folder / "models/finetuned/cellular_finetuned" for folder in (repository.folder, colleague)
-    )
-    assert ours.read_bytes() == theirs.read_bytes()
+    for name in ("cellular_finetuned", "settings.json", "README.md"):
+        ours, theirs = (
+            folder / "models/finetuned" / name for folder in (repository.folder, colleague)
+        )
+        assert ours.read_bytes() == theirs.read_bytes()

@@ -88,9 +88,7 @@ class Parser(argparse.ArgumentParser):
         text = "folder that holds a folder of scores, written by src/eval.py, for each model"
         self.path("--metrics_dir", help=text, default="metrics")
         names = "pretrained finetuned"
-        text = (
-            f"the two models: folders in metrics_dir, or the models themselves (default: {names})"
-        )
+        text = f"the two models, or folders of theirs in metrics_dir (default: {names})"
         self.add_argument("--models", nargs=2, default=names.split(), metavar="MODEL", help=text)
         text = f"splits to read (default: {splits})"
         self.add_argument("--splits", nargs="+", default=splits.split(), metavar="SPLIT", help=text)

@@ -115,7 +115,10 @@ def merge(output: Path) -> pd.DataFrame:
     ended = sorted((output / DONE / SHARDS).glob("*_of_*.json"))
     if not ended:
         raise InputError(f"{output}: no shard has ended there; run them first, with --shard")
-    parts = {tuple(map(int, path.stem.split("_of_"))): path for path in ended}
+    parts = {}
+    for path in ended:
+        number, _, of = path.stem.partition("_of_")
+        parts[int(number), int(of)] = path
     count = max(count for _, count in parts)
     missing = [number for number in range(1, count + 1) if (number, count) not in parts]
     if missing:
@@ -223,5 +226,5 @@ def _write_parquet(path: Path, parts: Sequence[Path], columns: Sequence[str]) ->
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in columns])
     with ParquetWriter(path, schema) as writer:
         for part in parts:
-            rows = pd.read_csv(part, dtype={"image": "string"}).reindex(columns=columns)
+            rows = pd.read_csv(part, dtype={"image": "string"}).reindex(columns=list(columns))
             writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
