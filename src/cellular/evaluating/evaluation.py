@@ -23,7 +23,7 @@ from cellular.base.files import (
 )
 from cellular.base.provenance import computed_on
 from cellular.base.queues import in_order
-from cellular.evaluating.overlays import crops, draw, encode, sheet, worst
+from cellular.evaluating.overlays import crops, draw, sheet, worst
 from cellular.evaluating.params import ANNOTATED, Scoring, SegmentParams
 from cellular.imaging.boxes import (
     BOXES,
@@ -44,6 +44,7 @@ from cellular.imaging.fields import (
 )
 from cellular.imaging.images import read_labels, write_labels
 from cellular.imaging.masks import FAR, median_diameter, relabel
+from cellular.imaging.pictures import encode
 from cellular.network.segmentation import load_model, precision_of, scale_of, segment_all
 from cellular.network.settings import Settings
 from cellular.scoring.boxes import table_of_boxes

@@ -1,6 +1,5 @@
 """Overlays: pictures of fields and of single cells, with outlines in the colours of outcomes."""
 
-import io
 from collections.abc import Sequence
 
 import cv2
@@ -18,6 +17,7 @@ from cellular.imaging.matching import (
     PART,
     SPLIT,
 )
+from cellular.imaging.pictures import grey, palette_image, percentiles, plane
 from cellular.scoring.boundaries import outlines
 
 SIDE = 768  # pixels; cells of 120 px in a field of 2048 can be seen, and the file is small
@@ -33,8 +33,6 @@ COLOURS = OUTCOMES | {"predicted": (255, 255, 255), "other": (120, 120, 120)}
 OUTLINE = {MERGING: MERGED, PART: SPLIT, IGNORED: "other"}  # of predicted cells without a partner
 GREYS = 256 - len(COLOURS)
 INDEX = {name: GREYS + number for number, name in enumerate(COLOURS)}
-STEP = 6  # between the grey levels that are used: half the bytes, and no visible difference
-GAMMA, BRIGHTEST = 0.6, 0.7
 FONT = ImageFont.load_default(15)
 LINE = 22  # pixels of a line of text
 GAP = 6  # pixels between two pictures
@@ -70,7 +68,8 @@ def draw(
     height, width = predicted.shape
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    plain = _grey(cv2.resize(_plane(image), size, interpolation=cv2.INTER_AREA), _range(image))
+    shown = cv2.resize(plane(image), size, interpolation=cv2.INTER_AREA)
+    plain = grey(shown, percentiles(image), GREYS)
     canvas = plain.copy()
     outcome = cells["outcome"]
     of_predicted = outcome.replace({**OUTLINE, FOUND: "predicted"})
@@ -95,7 +94,7 @@ def draw(
     if counts.get(IGNORED, 0):
         legend.append((OUTLINE[IGNORED], f"{counts[IGNORED]} {IGNORED}"))
     both = np.hstack([plain, np.zeros((len(plain), GAP), np.uint8), canvas])
-    return _picture(np.vstack([both, _legend(both.shape[1], legend)]))
+    return palette_image(np.vstack([both, _legend(both.shape[1], legend)]), COLOURS.values())
 
 
 def worst(cells: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -123,12 +122,12 @@ def crops(
     -------
     arrays (CELL + 2 LINE, CELL) uint8, indices into the palette
     """
-    plane, ends = _plane(image), _range(image)
-    return [_crop(plane, ends, truth, predicted, cell) for _, cell in cells.iterrows()]
+    shown, ends = plane(image), percentiles(image)
+    return [_crop(shown, ends, truth, predicted, cell) for _, cell in cells.iterrows()]
 
 
 def _crop(
-    plane: np.ndarray,
+    shown: np.ndarray,
     ends: tuple[float, float],
     truth: np.ndarray,
     predicted: np.ndarray,
@@ -138,9 +137,9 @@ def _crop(
     diameter = float(cell["predicted_diameter" if alone else "diameter"])
     side = max(SMALLEST_CROP, round(AROUND * diameter))
     corner = round(float(cell["y"])) - side // 2, round(float(cell["x"])) - side // 2
-    grey = _window(plane, corner, side)
+    window = _window(shown, corner, side)
     how = cv2.INTER_AREA if side > CELL else cv2.INTER_CUBIC
-    canvas = _grey(cv2.resize(grey, (CELL, CELL), interpolation=how), ends)
+    canvas = grey(cv2.resize(window, (CELL, CELL), interpolation=how), ends, GREYS)
     canvas[_edges(truth, corner, side)] = INDEX["other"]
     canvas[_edges(predicted, corner, side)] = INDEX["predicted"]
     own = (predicted, cell["predicted_label"]) if alone else (truth, cell["label"])
@@ -205,35 +204,7 @@ def sheet(crops: Sequence[np.ndarray]) -> Image.Image:
         canvas[top : top + height, left : left + width] = one
     legend = [(name, name) for name in OUTCOMES]
     legend += [("predicted", "prediction"), ("other", "other cells")]
-    return _picture(np.vstack([canvas, _legend(canvas.shape[1], legend)]))
-
-
-def encode(picture: Image.Image) -> bytes:
-    """Return a palette image as the bytes of a PNG; the same picture is the same bytes."""
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _plane(image: np.ndarray) -> np.ndarray:
-    return (image if image.ndim == 2 else image.mean(axis=2)).astype(np.float32)
-
-
-def _range(image: np.ndarray) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of a field, of every eighth pixel each way."""
-    low, high = np.percentile(_plane(image[::8, ::8]), (1, 99))
-    return float(low), float(high)
-
-
-def _grey(plane: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """Return the plane as grey levels, stretched between the percentiles as Cellpose does it.
-
-    Dim cells are brightened, and the brightest stay below white, so that outlines can be seen on
-    both.
-    """
-    low, high = ends
-    scaled = np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
-    return STEP * np.round(scaled**GAMMA * BRIGHTEST * (GREYS - 1) / STEP).astype(np.uint8)
+    return palette_image(np.vstack([canvas, _legend(canvas.shape[1], legend)]), COLOURS.values())
 
 
 def _legend(width: int, entries: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -253,12 +224,3 @@ def _legend(width: int, entries: Sequence[tuple[str, str]]) -> np.ndarray:
     for left, top, name, _ in places:
         drawn[top : top + 12, left : left + 12] = INDEX[name]
     return drawn
-
-
-def _picture(indices: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(indices)
-    picture.putpalette(
-        [round(level * 255 / (GREYS - 1)) for level in range(GREYS) for _ in "RGB"]
-        + [value for colour in COLOURS.values() for value in colour]
-    )
-    return picture
