@@ -32,9 +32,12 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-.PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements clean help venv
+.PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements extras clean help venv
 
 venv: $(BIN)/.installed  ## make .venv
+
+extras: $(BIN)/.installed  ## add what few need: files of microscopes, Dask, Parquet, bioimage.io
+	python -m pip install --quiet --no-deps -r requirements-extras.txt
 
 repro: $(BIN)/.installed  ## run the whole pipeline, show the scores, and compare them with the committed run
 	dvc repro
@@ -78,6 +81,10 @@ requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
 	$(PIN) --group dev --constraint requirements.txt \
 		| grep -v -E '^(nvidia-|cuda-|triton)' | grep -v -x -F -f requirements.txt) > requirements.new
 	mv requirements.new requirements-dev.txt
+	(echo "# Extras that few need. Made by 'make requirements' from pyproject.toml. Do not edit."; \
+	$(PIN) --all-extras --constraint requirements.txt \
+		| grep -v -E '^(nvidia-|cuda-|triton)' | grep -v -x -F -f requirements.txt) > requirements.new
+	mv requirements.new requirements-extras.txt
 
 clean:  ## remove .venv, outputs and DVC's cache (with the weights of experiments not pushed)
 	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/flows data/predictions models/pretrained models/finetuned models/last
