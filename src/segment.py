@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from cellular.fetching.members import remote_fields
+from cellular.fetching.members import remote_fields, share_requests
 from cellular.segmenting.sources import find
 
 from cellular.base import cli
@@ -23,8 +23,9 @@ from cellular.fetching.remotes import PREFIX
 from cellular.imaging.microscopy import Source
 from cellular.models.folders import open_model
 from cellular.models.params import ModelParams
-from cellular.segmenting.batches import Job
-from cellular.segmenting.runs import merge, segment_images
+from cellular.segmenting.batches import Job, segment_batch
+from cellular.segmenting.cluster import spread
+from cellular.segmenting.runs import Rows, merge, segment_images
 
 SHOWN = 5  # faults that the last line names
 
@@ -54,12 +55,17 @@ def main(argv: Sequence[str] | None = None) -> str:
         "command": shlex.join(["src/segment.py", *(sys.argv[1:] if argv is None else argv)]),
         "versions": versions(),
     }
-    options = {"shard": args.shard, "force": args.force}
     if args.scheduler:
-        from cellular.segmenting.cluster import spread  # an optional extra
-
-        options["work"] = partial(spread, scheduler=args.scheduler, size=args.batch_images)
+        size = args.batch_images
+        work = partial(spread, scheduler=args.scheduler, size=size, plan=share_requests)
+    else:
+        work = _in_this_process
+    options = {"shard": args.shard, "force": args.force, "work": work}
     return _result(segment_images(sources, job, about, **options), args.output)
+
+
+def _in_this_process(sources: Sequence[Source], job: Job) -> Rows:
+    return segment_batch(share_requests(sources), job)
 
 
 def _sources(args: cli.argparse.Namespace) -> list[Source]:

@@ -140,7 +140,7 @@ def _finish(read: _Read, labels: np.ndarray | None, job: Job) -> dict[str, Any]:
         "channels": " ".join(image.names),
         "pixel_size_um": pixel_size,
         "cells": len(cells),
-        "diameter_px": float(cells["diameter_px"].median()) if len(cells) else None,
+        "diameter": float(cells["diameter"].median()) if len(cells) else None,
         "warnings": "; ".join(warnings_of(image, pixel_size, cells, job.seen)),
     }
 

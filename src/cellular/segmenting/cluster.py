@@ -1,6 +1,6 @@
 """Clusters: batches of images on the workers of Dask, on this machine or on many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from cellular.segmenting.batches import Job, finished, segment_batch
 if TYPE_CHECKING:
     from distributed import Client
 
+Plan = Callable[[Sequence[Source]], Sequence[Source]]
 LOCAL = "local"
 CONNECT = 20  # seconds until a scheduler is given up
 GPU = {"GPU": 1}  # what a task takes of a worker that was started with --resources GPU=1
 
 
 def spread(
-    sources: Sequence[Source], job: Job, *, scheduler: str, size: int
+    sources: Sequence[Source], job: Job, *, scheduler: str, size: int, plan: Plan
 ) -> Iterator[dict[str, Any]]:
     """Do what `segment_batch` does, in tasks of `size` images, on the workers of a Dask cluster.
 
@@ -31,6 +32,7 @@ def spread(
     ----------
     scheduler : address such as tcp://host:8786, or `local`: one worker for each GPU, or without one
         for each core
+    plan : prepares the images of a task to be read together
 
     Raises
     ------
@@ -47,7 +49,7 @@ def spread(
         tasks = [
             client.submit(
                 _task,
-                sources[at : at + size],
+                plan(sources[at : at + size]),
                 job,
                 pure=False,
                 resources=GPU if on_gpus else None,

@@ -34,7 +34,7 @@ RUN = "run.json"
 SHARDS = "shards"  # folder in DONE, with a file for each shard that has come to its end
 MOST_ROWS = 1_000_000  # of cells.csv; more are written as cells.parquet
 COLUMNS = (
-    *("image", "height", "width", "channels", "pixel_size_um", "cells", "diameter_px"),
+    *("image", "height", "width", "channels", "pixel_size_um", "cells", "diameter"),
     *("seconds", "warnings", "error"),
 )
 

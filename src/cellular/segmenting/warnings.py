@@ -53,7 +53,7 @@ def _warnings(
             f"unlike the training images: brightness {level:.2f}, there {low:.2f} to {high:.2f} "
             "(median between the 1st and 99th percentile)"
         )
-    if len(cells) and _far(diameter := float(cells["diameter_px"].median()), seen.diameter):
+    if len(cells) and _far(diameter := float(cells["diameter"].median()), seen.diameter):
         yield (
             f"unlike the training images: cells of {diameter:.0f} px, there {seen.diameter:.0f} px"
         )
