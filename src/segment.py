@@ -25,7 +25,7 @@ from cellular.models.folders import open_model
 from cellular.models.params import ModelParams
 from cellular.segmenting.batches import Job, segment_batch
 from cellular.segmenting.cluster import spread
-from cellular.segmenting.runs import Rows, merge, segment_images
+from cellular.segmenting.runs import Rows, Work, merge, segment_images
 
 SHOWN = 5  # faults that the last line names
 
@@ -55,11 +55,10 @@ def main(argv: Sequence[str] | None = None) -> str:
         "command": shlex.join(["src/segment.py", *(sys.argv[1:] if argv is None else argv)]),
         "versions": versions(),
     }
+    work: Work = _in_this_process
     if args.scheduler:
         size = args.batch_images
         work = partial(spread, scheduler=args.scheduler, size=size, plan=share_requests)
-    else:
-        work = _in_this_process
     options = {"shard": args.shard, "force": args.force, "work": work}
     return _result(segment_images(sources, job, about, **options), args.output)
 

@@ -128,7 +128,7 @@ def _finish(read: _Read, labels: np.ndarray | None, job: Job) -> dict[str, Any]:
     image = read.image
     pixel_size = job.pixel_size or image.pixel_size
     cells = table_of(labels, image, pixel_size)
-    write_all(job.output, name, image, labels, pixel_size)
+    write_all(job.output, name, labels, image, pixel_size)
     rows = pd.concat([pd.Series(name, cells.index, name="image"), cells], axis=1)
     with whole(cells_of(job.output, name)) as staging:
         rows.to_csv(staging, index=False, float_format="%.8g", lineterminator="\n")

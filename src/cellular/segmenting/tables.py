@@ -33,8 +33,8 @@ COLUMNS = {
     "touches_border": "bool",
 }
 
-# What a pixel of the outline adds to the perimeter. The index is 1, plus 2 for each neighbour on the
-# same outline above, below, left or right of it, plus 10 for each diagonal one (K. Benkrid and
+# What a pixel of an outline adds to the perimeter. The index is 1, plus 2 for each neighbour on the
+# outline above, below, left or right of it, plus 10 for each diagonal one (K. Benkrid and
 # D. Crookes, "Design and FPGA implementation of a perimeter estimator", as in scikit-image).
 OUTLINE_LENGTHS = np.zeros(50)
 OUTLINE_LENGTHS[[5, 7, 15, 17, 25, 27]] = 1
