@@ -7,9 +7,7 @@ none can be written outside the folder that is unpacked to.
 import fnmatch
 import hashlib
 import io
-import lzma
 import shutil
-import stat
 import struct
 import tarfile
 import zipfile
@@ -23,6 +21,7 @@ from typing import Any
 import requests
 from tqdm import tqdm
 
+from cellular.base.archives import DAMAGED, check_members
 from cellular.base.errors import Faults, InputError
 from cellular.base.files import FULL, whole
 from cellular.fetching.downloads import (
@@ -38,20 +37,6 @@ CONNECTIONS = 4  # at a time; more would be impolite to a public server
 BUFFER = 1 << 16  # bytes per request while the directory of a remote archive is read
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # ZIP's APPNOTE.TXT 6.3.10, section 4.3.7
 SLACK = 1024  # bytes by which a local header may be longer than its entry in the directory suggests
-ENCRYPTED = 0x1  # in the flags of a member
-MOST_GROWTH = 1100  # of a harmless member; deflate reaches a factor of 1032
-DAMAGED = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
-    *(
-        lzma.LZMAError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-        OverflowError,
-        IndexError,
-    ),
-)
 Place = Callable[[PurePosixPath], PurePosixPath | None]  # see `unpack`
 
 
@@ -76,29 +61,6 @@ def check_archive(archive: Path) -> None:
     with reading(archive), zipfile.ZipFile(archive) as opened:
         if damaged := opened.testzip():
             raise zipfile.BadZipFile(damaged)
-
-
-def check_members(archive: object, members: Sequence[zipfile.ZipInfo]) -> None:
-    """Raise one `InputError` that names every member that must not be unpacked.
-
-    These are members whose paths leave the folder, links, encrypted members, members with the same
-    name, and members that would grow more than a thousandfold.
-    """
-    faults, seen = Faults(), set()
-    for member in members:
-        path = PurePosixPath(member.filename.replace("\\", "/"))
-        escapes = not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
-        size, packed = member.file_size, member.compress_size
-        checks = {
-            "leads out of the folder": escapes,
-            "is a link": stat.S_ISLNK(member.external_attr >> 16),
-            "is encrypted": member.flag_bits & ENCRYPTED,
-            "is there twice": member.filename in seen,
-            f"grows from {packed:,} to {size:,} bytes": size > MOST_GROWTH * packed + CHUNK,
-        }
-        faults += [f"{archive}: {member.filename}: {what}" for what, bad in checks.items() if bad]
-        seen.add(member.filename)
-    faults.raise_all(archive)
 
 
 def unpack(archive: Path, folder: Path, place: Place) -> None:
