@@ -1,8 +1,9 @@
 """Images and label maps on disk: PNG, JPEG and TIFF files, checked while they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ LARGEST = np.float64(1e30)  # value of a pixel; the network computes in float32,
 STACKS = {"Z": "planes in depth", "T": "time points"}  # by tifffile's letter of the axis
 
 _REMEDY = "fetch or export the file again"
+_SAVE_EACH = "save each of them, or a projection, as a file"
 
 
 def is_image(path: Path) -> bool:
@@ -74,7 +76,21 @@ def read_image(path: Path, *, numbers: bool = False) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such image file")
-    image = _read_tiff(path, numbers) if path.suffix.lower() in TIFF else _decode(path)
+    if path.suffix.lower() in TIFF:
+        with path.open("rb") as file, reading_tiff(path, file) as tiff:
+            stored = tiff_pixels(path, tiff, numbers=numbers)
+            axes, named = tiff.series[0].axes, tiff.is_imagej or tiff.is_ome
+        image = channels_last(path, stored, axes, named=named)
+        if image.ndim == 3 and image.shape[2] > 4:
+            raise not_one_plane(path, image.shape, "2 to 4 channels")
+    else:
+        image = decode(path, path.read_bytes())
+    check_pixels(path, image)
+    return image
+
+
+def check_pixels(path: Path, image: np.ndarray) -> None:
+    """Raise `InputError` unless an image has pixels, and a finite real number in each."""
     if not image.size:
         raise InputError(f"{path}: an image without pixels; {_REMEDY}")
     if np.issubdtype(image.dtype, np.complexfloating):
@@ -86,12 +102,16 @@ def read_image(path: Path, *, numbers: bool = False) -> np.ndarray:
                 f"{path}: {bad:,} of {image.size:,} values are NaN, infinite or above {LARGEST:g}; "
                 "replace them in the file, such as by 0"
             )
-    return image
 
 
-def _decode(path: Path) -> np.ndarray:
-    """Read a PNG or JPEG."""
-    data = path.read_bytes()
+def decode(path: Path, data: bytes) -> np.ndarray:
+    """Return the image, (H, W) or (H, W, C), that the bytes of a PNG or JPEG hold.
+
+    Raises
+    ------
+    InputError
+        If OpenCV cannot read them, or they are cut short; it names `path`.
+    """
     if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-1024:]:
         # OpenCV would fill the missing part with grey and raise no error.
         raise InputError(f"{path}: cut short, its end marker is missing; {_REMEDY}")
@@ -112,66 +132,102 @@ def _decode(path: Path) -> np.ndarray:
     return image
 
 
-def _read_tiff(path: Path, numbers: bool) -> np.ndarray:
+@contextmanager
+def reading_tiff(path: Path, file: BinaryIO) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF, and turn what its decoders raise in the block into an `InputError`."""
     try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            page = series.keyframe
-            # A JPEG that ends early is decoded without an error, and its end is grey.
-            ends = [
-                offset + count
-                for each in series.pages
-                if each is not None
-                for offset, count in zip(each.dataoffsets, each.databytecounts, strict=False)
-            ]
-            if max(ends, default=0) > path.stat().st_size:
-                raise ValueError("its pixels end after the file")
-            image = series.asarray()
-            if len(series.axes) != image.ndim:
-                raise ValueError(f"axes {series.axes} for the shape {image.shape}")
+        with tifffile.TiffFile(file) as tiff:
+            yield tiff
+    except InputError:
+        raise
     except Exception as error:  # each codec raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: no readable TIFF, or cut short ({reason}); {_REMEDY}") from None
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not numbers:
+
+
+def tiff_pixels(path: Path, tiff: tifffile.TiffFile, *, numbers: bool = False) -> np.ndarray:
+    """Return the first series of a TIFF, with the axes that tifffile names in `series[0].axes`.
+
+    Parameters
+    ----------
+    numbers : see `read_image`
+    """
+    series = tiff.series[0]
+    # A JPEG that ends early is decoded without an error, and its end is grey.
+    ends = [
+        offset + count
+        for each in series.pages
+        if each is not None
+        for offset, count in zip(each.dataoffsets, each.databytecounts, strict=False)
+    ]
+    if max(ends, default=0) > tiff.filehandle.size:
+        raise ValueError("its pixels end after the file")
+    image = series.asarray()
+    if len(series.axes) != image.ndim:
+        raise ValueError(f"axes {series.axes} for the shape {image.shape}")
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and not numbers:
         raise InputError(
             f"{path}: colours by numbers of a colour table, expected grey or RGB; save it as either"
         )
-    if image.dtype == bool:
-        image = image.astype(np.uint8)
-    return _channels_last(path, image, series.axes, named=tiff.is_imagej or tiff.is_ome)
+    return image.astype(np.uint8) if image.dtype == bool else image
 
 
-def _channels_last(path: Path, image: np.ndarray, axes: str, named: bool) -> np.ndarray:
-    """Return an image as (H, W) or (H, W, C).
+def channels_last(
+    path: Path, image: np.ndarray, axes: str, *, named: bool, remedy: str = _SAVE_EACH
+) -> np.ndarray:
+    """Return an image of any number of channels as (H, W) or (H, W, C).
 
     Parameters
     ----------
     axes : tifffile's letter for each axis: C and S are channels, Q and I not known
     named : whether the file comes from a program that names its channels, so that an axis without
-        a name is none of channels
+        a name is none of channels; otherwise up to 4 planes of an axis without a name are channels
+    remedy : what to do about a stack
+
+    Raises
+    ------
+    InputError
+        If another axis is longer than 1, or there are not one or three axes.
     """
-    single = [
-        place for place, axis in enumerate(axes) if image.shape[place] == 1 and axis not in "YX"
-    ]
+    check_axes(path, image.shape, axes, named=named, remedy=remedy)
+    single = [place for place, axis in enumerate(axes) if _is_single(axis, image.shape[place])]
     image = np.squeeze(image, tuple(single))
     axes = "".join(axis for place, axis in enumerate(axes) if place not in single)
-    for axis, count in zip(axes, image.shape, strict=True):
-        if axis not in ("YXCS" if named else "YXCSQI"):
-            raise InputError(
-                f"{path}: a stack of {count} {STACKS.get(axis, 'images')} (axis {axis}), expected "
-                "one image with its channels; save each of them, or a projection, as a file"
-            )
     if image.ndim == 3:
         channels = [place for place, axis in enumerate(axes) if axis in "CS"]
         if not channels and image.shape[0] < 5 <= min(image.shape[1:]):
             channels = [0]
         image = np.moveaxis(image, channels, [-1] * len(channels))
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] > 4):
-        raise InputError(
-            f"{path}: shape {image.shape}, expected one plane (H, W) or 2 to 4 channels; "
-            "split stacks into single images"
-        )
+    if image.ndim not in (2, 3):
+        raise not_one_plane(path, image.shape, "channels in one axis")
     return image
+
+
+def check_axes(
+    path: Path, shape: tuple[int, ...], axes: str, *, named: bool, remedy: str = _SAVE_EACH
+) -> None:
+    """Raise `InputError` if an axis is one of a stack; see `channels_last`.
+
+    It needs no pixels: a stack can be larger than the memory.
+    """
+    for axis, count in zip(axes, shape, strict=True):
+        if not _is_single(axis, count) and axis not in ("YXCS" if named else "YXCSQI"):
+            raise InputError(
+                f"{path}: a stack of {count} {STACKS.get(axis, 'images')} (axis {axis}), expected "
+                f"one image with its channels; {remedy}"
+            )
+
+
+def _is_single(axis: str, count: int) -> bool:
+    return count == 1 and axis not in "YX"
+
+
+def not_one_plane(path: Path, shape: tuple[int, ...], channels: str) -> InputError:
+    """Return the error about an image of a shape that is neither (H, W) nor (H, W, C)."""
+    return InputError(
+        f"{path}: shape {shape}, expected one plane (H, W) or {channels}; "
+        "split stacks into single images"
+    )
 
 
 def read_labels(path: Path) -> np.ndarray:
