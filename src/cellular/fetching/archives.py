@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import requests
 from tqdm import tqdm
@@ -198,6 +198,15 @@ class RemoteFile(io.RawIOBase):
             raise InputError(f"{self.url}: changed while it was read; run again")
         return response
 
+    def fetch(self, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start`, also after a connection that broke."""
+
+        def receive() -> bytes:
+            with self.part(start, length) as response:
+                return response.content
+
+        return retrying(receive, self.url)
+
     def readable(self) -> bool:
         """Return True: `io` asks before it reads."""
         return True
@@ -216,12 +225,7 @@ class RemoteFile(io.RawIOBase):
         length = min(len(buffer), self.size - self.at)
         if length <= 0:
             return 0
-
-        def receive() -> bytes:
-            with self.part(self.at, length) as response:
-                return response.content
-
-        content = retrying(receive, self.url)
+        content = self.fetch(self.at, length)
         buffer[: len(content)] = content
         self.at += len(content)
         return len(content)
@@ -290,14 +294,37 @@ def _is_whole(path: Path, member: zipfile.ZipInfo) -> bool:
 
 def _fetch_member(remote: RemoteFile, member: zipfile.ZipInfo, target: Path) -> None:
     """Fetch and inflate one member; it gets its name once its size and CRC are right."""
+    length = min(longest(member), remote.size - member.header_offset)
+    with (
+        remote.part(member.header_offset, length) as response,
+        whole(target) as staging,
+        staging.open("wb") as copy,
+    ):
+        copy_member(response.raw, member, copy)
+
+
+def longest(member: zipfile.ZipInfo) -> int:
+    """Return the most bytes that a member takes with its local header, by the directory."""
     header = LOCAL_HEADER.size + len(member.filename.encode()) + len(member.extra) + SLACK
-    length = min(header + member.compress_size, remote.size - member.header_offset)
-    with remote.part(member.header_offset, length) as response, whole(target) as staging:
-        fields = LOCAL_HEADER.unpack(response.raw.read(LOCAL_HEADER.size))
-        if fields[0] != b"PK\x03\x04":
-            raise zipfile.BadZipFile("a member is not where the directory says")
-        response.raw.read(fields[9] + fields[10])
-        with zipfile.ZipExtFile(response.raw, "r", member) as source, staging.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        if staging.stat().st_size != member.file_size:
-            raise zipfile.BadZipFile("a member is shorter than the directory says")
+    return header + member.compress_size
+
+
+def copy_member(stream: Any, member: zipfile.ZipInfo, copy: IO[bytes]) -> None:
+    """Inflate a member to `copy`, an empty file; its CRC and its size are checked.
+
+    Parameters
+    ----------
+    stream : binary file at the member's local header; read to the member's end
+
+    Raises
+    ------
+    One of `DAMAGED`, which `reading` turns into an `InputError`.
+    """
+    fields = LOCAL_HEADER.unpack(stream.read(LOCAL_HEADER.size))
+    if fields[0] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("a member is not where the directory says")
+    stream.read(fields[9] + fields[10])
+    with zipfile.ZipExtFile(stream, "r", member) as source:
+        shutil.copyfileobj(source, copy)
+    if copy.tell() != member.file_size:
+        raise zipfile.BadZipFile("a member is shorter than the directory says")

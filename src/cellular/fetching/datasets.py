@@ -138,15 +138,30 @@ def merge_channels(paths: list[Path], target: Path, *, raw: bool = False) -> Non
     InputError
         If one cannot be read, has several channels, or another size than the others.
     """
-    planes = [read_image(path) for path in paths]
+    where = ", ".join(map(str, paths))
+    write_tiff(target, merged([read_image(path) for path in paths], where, raw=raw))
+
+
+def merged(planes: Sequence[np.ndarray], where: object, *, raw: bool = False) -> np.ndarray:
+    """Return a field's channels as one image (H, W, 3), as `merge_channels` writes it.
+
+    Parameters
+    ----------
+    planes : (H, W) each, in the order `RGB`
+    where : the channels come from, in an error
+
+    Raises
+    ------
+    InputError
+        If one has several channels, or another size than the others.
+    """
     shapes = {plane.shape for plane in planes}
     if len(shapes) != 1 or planes[0].ndim != 2:
         raise InputError(
-            f"{', '.join(map(str, paths))}: shapes {shapes}, expected one shape (H, W) for all; "
-            "fetch the channels again"
+            f"{where}: shapes {shapes}, expected one shape (H, W) for all; fetch the channels again"
         )
     stack = np.dstack(planes)
-    write_tiff(target, stack if raw else render(stack, MERGED_COLOURS, MERGED_RANGES))
+    return stack if raw else render(stack, MERGED_COLOURS, MERGED_RANGES)
 
 
 def _boxes(source: DatasetSource, staging: Path, data: DataParams) -> None:
