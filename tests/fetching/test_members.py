@@ -296,6 +296,19 @@ def test_an_archive_without_channels_has_one_image_a_member():
             assert (image.channels, image.pixel_size) == ((), None)
 
 
+def test_an_image_on_its_own_keeps_what_its_file_says():
+    stream = io.BytesIO()
+    said = {"axes": "CYX", "unit": "um", "Labels": ["DNA", "actin"]}
+    two = np.arange(60, dtype=np.uint16).reshape(2, 5, 6)
+    tifffile.imwrite(stream, two, imagej=True, resolution=(4, 4), metadata=said)
+    with serving({"/cells.zip": zipped({"cells.tif": stream.getvalue()})}) as site:
+        image = remote_fields(site.url)[0].read()
+        given = remote_fields(site.url, pixel_size=0.5)[0].read()
+    assert (image.pixels == np.moveaxis(two, 0, -1)).all()
+    assert (image.channels, image.pixel_size) == (("DNA", "actin"), 0.25)
+    assert given.pixel_size == 0.5
+
+
 def test_two_images_of_one_name_keep_their_endings():
     files = dict.fromkeys(["a.png", "a.tif", "b.tif"], tif(np.ones((5, 5), np.uint8)))
     with serving({"/cells.zip": zipped(files)}) as site:

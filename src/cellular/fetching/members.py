@@ -18,30 +18,22 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import IO, Literal, cast
 
 import requests
 from requests.adapters import HTTPAdapter
 
+from cellular.base.archives import DAMAGED, check_members
 from cellular.base.errors import Faults, InputError
-from cellular.fetching.archives import (
-    BUFFER,
-    DAMAGED,
-    RemoteFile,
-    check_members,
-    copy_member,
-    longest,
-    reading,
-)
+from cellular.fetching.archives import BUFFER, RemoteFile, copy_member, longest, reading
 from cellular.fetching.datasets import RGB, WAVES, merged
 from cellular.fetching.downloads import reaching, session
 from cellular.fetching.rates import ZENODO, Paced
 from cellular.fetching.remotes import is_local, resolve
 from cellular.fetching.sources import SourceFile, catalogue
-from cellular.imaging.images import SUFFIXES, read_image
-from cellular.imaging.microscopy import Image, Source
+from cellular.imaging import microscopy
+from cellular.imaging.microscopy import FORMATS, Image, Source
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +116,10 @@ class RemoteImage:
                 content = _content(member, part, _recent.part(self.archive, part))
             except DAMAGED:  # perhaps on its way, which a second request tells
                 content = _content(member, part, _recent.part(self.archive, part, again=True))
-        return _decoded(content, member, self.archive.address)
+        try:
+            return microscopy.read(Path(member.path), content=content)
+        except InputError as error:
+            raise InputError(f"{self.archive.address}: {error}") from None
 
 
 def remote_fields(
@@ -137,7 +132,7 @@ def remote_fields(
     """Return the images in a zip archive, sorted by name; only its directory is fetched.
 
     If a field has members `<field>_w1.tif`, `_w2` and `_w3`, as CELLULAR's fields have, the fields
-    are the images. Otherwise every PNG, JPEG and TIFF is. Names begin below the images' folder.
+    are the images. Otherwise every image of `FORMATS` is. Names begin below the images' folder.
 
     Parameters
     ----------
@@ -146,7 +141,8 @@ def remote_fields(
     patterns : names of images, or patterns such as `Timepoint_001*_C03_*`
     rendering : of fields, "merged", the picture as CELLULAR's authors merged it, (H, W, 3) uint8,
         or "raw", mRFP, EGFP and transmitted light, (H, W, 3) in their own dtype
-    pixel_size : µm, edge of a pixel; None is CELLULAR's for fields, and not known for others
+    pixel_size : µm, edge of a pixel; None is CELLULAR's for fields, and for others what their files
+        say
 
     Raises
     ------
@@ -158,7 +154,7 @@ def remote_fields(
     fields = _fields(members)
     found = _below_common_folder(fields or _single_images(members))
     if not found:
-        raise InputError(f"{archive.address}: no images in it; expected {', '.join(SUFFIXES)}")
+        raise InputError(f"{archive.address}: no images in it; expected {', '.join(FORMATS)}")
     names = _matching(found, patterns, archive.address)
     check_members(archive.address, [member.entry for name in names for member in found[name]])
     if fields:
@@ -279,7 +275,7 @@ def _single_images(members: Sequence[Member]) -> Found:
     images = [
         member
         for member in members
-        if member.path.suffix.lower() in SUFFIXES
+        if member.path.suffix.lower() in FORMATS
         and not member.entry.is_dir()
         and not any(part.startswith((".", "__MACOSX")) for part in member.path.parts)
     ]
@@ -373,15 +369,3 @@ def _content(member: Member, part: range, fetched: bytes) -> bytes:
     stream = io.BytesIO(memoryview(fetched)[at : at + len(member.extent)])
     copy_member(stream, member.entry, content)
     return content.getvalue()
-
-
-def _decoded(content: bytes, member: Member, where: str) -> Image:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / member.path.name
-        path.write_bytes(content)
-        try:
-            return Image(read_image(path))
-        except InputError as error:
-            raise InputError(
-                f"{where}: {str(error).replace(str(path), str(member.path))}"
-            ) from None
