@@ -14,24 +14,27 @@ import numpy as np
 TYPES = {bool: "bool", int: "lx_uint32", float: "double", str: "CLxStringW"}
 
 
-def write_czi(path, planes, size, names, **where):
-    """Write (C, H, W) uint16 planes, or one at each place in `where`, such as `Z=(0, 1)`."""
+def write_czi(path, planes, size, names, *, scenes=None, left=None, **places):
+    """Write (C, H, W) uint16 planes, with a pixel of `size` µm.
+
+    Parameters
+    ----------
+    scenes, left : for each plane its scene and the column that it begins at
+    places : for each plane its place on an axis other than C, such as `Z=(0, 1)`
+    """
     from pylibCZIrw import czi
 
+    metres = size * 1e-6
     with czi.create_czi(str(path)) as file:
         for number, plane in enumerate(planes):
-            scene = where.get("scene", [0] * len(planes))[number]
-            place = {axis: at[number] for axis, at in where.items() if axis != "scene"}
             file.write(
                 np.ascontiguousarray(plane)[..., None],
-                location=(1000 * scene, 0),
-                plane=place or {"C": number},
-                scene=scene,
+                location=(left[number] if left else 0, 0),
+                plane={axis: at[number] for axis, at in places.items()} or {"C": number},
+                scene=scenes[number] if scenes else 0,
             )
-        metres = size * 1e-6
-        file.write_metadata(
-            "x", channel_names=dict(enumerate(names)), scale_x=metres, scale_y=metres
-        )
+        channels = dict(enumerate(names))
+        file.write_metadata("x", channel_names=channels, scale_x=metres, scale_y=metres)
 
 
 def write_nd2(path, planes, size, names):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.annotations import ROOT
-from helpers.microscopes import write_czi, write_lif, write_nd2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,61 +248,6 @@ def test_what_is_no_image_is_refused(tmp_path):
         image = np.zeros((40, 50), np.float32)
         image[0, 0] = np.nan
         read(save(tmp_path / "x.tif", image))
-
-
-WRITERS = {".czi": write_czi, ".nd2": write_nd2, ".lif": write_lif}
-
-
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("suffix", WRITERS)
-def test_files_of_microscopes_are_read(tmp_path, suffix, count):
-    """CZI is written by Zeiss' library; ND2 and LIF by hand, see `helpers.microscopes`."""
-    pytest.importorskip("bioio")
-    path = tmp_path / f"x{suffix}"
-    WRITERS[suffix](path, PLANES[:count], 0.25, NAMES[:count])
-    for image in (read(path), read(tmp_path / f"a.zip/y{suffix}", content=path.read_bytes())):
-        assert np.array_equal(image.pixels, LAST[..., :count].squeeze())
-        assert image.channels == tuple(NAMES[:count])
-        assert image.pixel_size == pytest.approx(0.25)
-
-
-def test_an_nd2_without_calibration_has_no_pixel_size(tmp_path):
-    pytest.importorskip("bioio")
-    write_nd2(tmp_path / "x.nd2", PLANES[:1], None, NAMES[:1])
-    assert read(tmp_path / "x.nd2").pixel_size is None
-
-
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ({"Z": (0, 1)}, r"a stack of 2 planes in depth \(axis Z\)"),
-        ({"T": (0, 1)}, r"a stack of 2 time points \(axis T\)"),
-        ({"scene": (0, 1)}, r"2 images \(scenes\), expected one"),
-    ],
-)
-def test_stacks_and_scenes_of_a_czi_are_refused(tmp_path, place, message):
-    pytest.importorskip("bioio")
-    write_czi(tmp_path / "x.czi", PLANES[:2], 0.25, [], **place)
-    with pytest.raises(InputError, match=rf"x\.czi: {message}"):
-        read(tmp_path / "x.czi")
-
-
-def test_several_images_of_a_lif_are_refused(tmp_path):
-    pytest.importorskip("bioio")
-    write_lif(tmp_path / "x.lif", PLANES[:1], 0.25, NAMES[:1], images=2)
-    with pytest.raises(InputError, match=r"x\.lif: 2 images \(scenes\), expected one"):
-        read(tmp_path / "x.lif")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
-@pytest.mark.parametrize("suffix", WRITERS)
-def test_a_file_of_a_microscope_that_is_cut_short_is_refused(tmp_path, suffix, share):
-    pytest.importorskip("bioio")
-    path = tmp_path / f"x{suffix}"
-    WRITERS[suffix](path, PLANES[:2], 0.25, NAMES[:2])
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(InputError, match=rf"x\{suffix}: no readable \{suffix} file, or cut short"):
-        read(path)
 
 
 def test_without_the_extra_it_is_said_how_to_install_it(tmp_path):

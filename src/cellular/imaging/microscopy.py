@@ -91,9 +91,9 @@ def read(
     """Read an image with any number of channels.
 
     PNG, JPEG and TIFF are read, with what ImageJ and OME-XML say in a TIFF. CZI, ND2 and LIF are
-    read by bioio, which is the extra `formats`. Names of channels that are not all there, or not
-    all different, are not known. Nor is a pixel size in a unit that is no length, or one of which
-    the edges differ by more than a hundredth; of edges that differ less it is the mean.
+    read by bioio, which is the extra `formats`; tiles are put side by side. The names of channels
+    are not known if one is missing or there twice. The pixel size is not known if its unit is no
+    length, or if its edges differ by more than a hundredth; if they differ less it is their mean.
 
     Parameters
     ----------
