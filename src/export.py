@@ -15,7 +15,7 @@ from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new
 from cellular.exporting import bioimageio
 from cellular.imaging.images import read_image
-from cellular.network.models import open_model
+from cellular.models.folders import open_model
 
 CITATION = Path(__file__).parents[1] / "CITATION.cff"
 IMAGES = Path("data/raw/images")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         args.output,
         citation=yaml.safe_load(CITATION.read_text(encoding="utf-8")),
         card=model.card,
-        pixel_size=model.record.get("images", {}).get("pixel_size"),
+        pixel_size=model.record.seen.pixel_size if model.record and model.record.seen else None,
     )
     return f"{args.output}: a package of bioimage.io; its test image has {cells} cells"
 

@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from cellular.fetching.members import remote_fields, share_requests
-from cellular.segmenting.sources import find
 
 from cellular.base import cli
 from cellular.base.errors import PartlyDone
 from cellular.base.files import check_apart, digest
 from cellular.base.provenance import versions
+from cellular.fetching.members import remote_fields, share_requests
 from cellular.fetching.remotes import PREFIX
 from cellular.imaging.microscopy import Source
 from cellular.models.folders import open_model
@@ -26,6 +25,7 @@ from cellular.models.params import ModelParams
 from cellular.segmenting.batches import Job, segment_batch
 from cellular.segmenting.cluster import spread
 from cellular.segmenting.runs import Rows, Work, merge, segment_images
+from cellular.segmenting.sources import find
 
 SHOWN = 5  # faults that the last line names
 
@@ -75,7 +75,8 @@ def _sources(args: cli.argparse.Namespace) -> list[Source]:
     for address in remote:
         sources += remote_fields(address, args.fields, rendering=args.rendering)
     if local:
-        sources += find(local, axes=args.axes, channel_names=args.channel_names)
+        options = {"axes": args.axes, "channel_names": args.channel_names}
+        sources += find(local, output=args.output, **options)
     return sources
 
 

@@ -76,5 +76,5 @@ def test_a_folder_in_which_something_is_wrong_is_an_error(folder, change, messag
 
 
 def test_what_does_not_exist_is_an_error_and_never_another_model(tmp_path):
-    with pytest.raises(InputError, match="no model there.*make repro"):
+    with pytest.raises(InputError, match=r"no model there.*make repro"):
         open_model(tmp_path / "cyto3")

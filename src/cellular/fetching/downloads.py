@@ -33,6 +33,7 @@ from urllib3.util import Retry
 
 from cellular.base.errors import InputError
 from cellular.base.files import cache_dir, digest, room, whole
+from cellular.fetching.rates import ZENODO, Paced
 from cellular.fetching.records import place, record, recorded, zenodo_record
 from cellular.fetching.remotes import is_local, remote_of, resolve
 from cellular.fetching.sources import SourceFile, catalogue
@@ -52,7 +53,10 @@ REMEDIES = {401: REFUSED, 403: REFUSED, 404: GONE, 410: GONE}
 
 
 def session() -> requests.Session:
-    """Return a session with our User-Agent, which waits and retries where that can help."""
+    """Return a session with our User-Agent, which waits and retries where that can help.
+
+    It asks Zenodo no more often than Zenodo allows.
+    """
     retry = Retry(
         total=RETRIES,
         backoff_factor=WAIT,
@@ -65,6 +69,7 @@ def session() -> requests.Session:
     http.headers["User-Agent"] = USER_AGENT
     for scheme in ("https://", "http://"):
         http.mount(scheme, HTTPAdapter(max_retries=retry))
+    http.mount("https://zenodo.org/", Paced(ZENODO, retry))
     return http
 
 

@@ -19,17 +19,15 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import IO, Literal, cast
+from typing import IO, Literal
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from cellular.base.archives import DAMAGED, check_members
 from cellular.base.errors import Faults, InputError
 from cellular.fetching.archives import BUFFER, RemoteFile, copy_member, longest, reading
 from cellular.fetching.datasets import RGB, WAVES, merged
 from cellular.fetching.downloads import reaching, session
-from cellular.fetching.rates import ZENODO, Paced
 from cellular.fetching.remotes import is_local, resolve
 from cellular.fetching.sources import SourceFile, catalogue
 from cellular.imaging import microscopy
@@ -313,10 +311,7 @@ def _matching(names: Iterable[str], patterns: Sequence[str], where: str) -> list
 @cache
 def _http() -> requests.Session:
     """Return this process's session."""
-    http = session()
-    usual = cast(HTTPAdapter, http.get_adapter("https://"))
-    http.mount("https://zenodo.org/", Paced(ZENODO, usual.max_retries))
-    return http
+    return session()
 
 
 @cache

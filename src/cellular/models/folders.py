@@ -18,6 +18,7 @@ from cellular.base.errors import InputError
 from cellular.base.files import digest
 from cellular.base.params import Channels, Float, NoneOr, Section, Text, parse_params, validate
 from cellular.models.params import Diameter, ModelParams
+from cellular.network.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,17 @@ class Model:
 
     weights: Path
     record: Record | None  # None: weights alone
+
+    @property
+    def settings(self) -> Settings:
+        """How the model finds cells, if nobody says otherwise."""
+        return ModelParams(**self.defaults).settings()
+
+    @property
+    def card(self) -> str | None:
+        """The text of the card, if there is one."""
+        path = self.weights.with_name(CARD)
+        return path.read_text(encoding="utf-8") if self.record and path.is_file() else None
 
     @property
     def defaults(self) -> dict[str, Any]:
