@@ -330,8 +330,8 @@ def test_the_weights_are_used_in_cellpose_as_written(pieces, pretrained, tmp_pat
     (tmp_path / image).parent.mkdir(parents=True)
     (piece,) = (path for path in (pieces / "valid").glob("*.png") if "masks" not in path.name)
     cv2.imwrite(str(tmp_path / image), read_image(piece)[..., ::-1])
-    (tmp_path / "models").mkdir()
-    shutil.copyfile(pretrained, tmp_path / "models/finetuned")
+    (tmp_path / "models/finetuned").mkdir(parents=True)
+    shutil.copyfile(pretrained, tmp_path / "models/finetuned/cellular_finetuned")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(code, names)
