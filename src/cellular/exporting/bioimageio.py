@@ -140,44 +140,24 @@ def _description(
     return {
         "format_version": "0.5.12",
         "type": "model",
-        "name": f"CELLULAR {re.sub('[^A-Za-z0-9_+() -]', '-', name)}",
+        "name": f"Cellpose model {re.sub('[^A-Za-z0-9_+() -]', '-', name)}"[:128],
         "description": "Finds cells with a network of Cellpose 3. Images have to be resized first; "
         "README.md says to what.",
         "authors": [{"name": _name(author)} for author in citation["authors"]],
         "cite": [_cited(work) for work in citation["references"] if work["type"] == "article"],
         "license": citation["license"],
         "documentation": {"source": "README.md"},
-        "tags": [
-            "cellpose",
-            "instance-segmentation",
-            "fluorescence-light-microscopy",
-            "cells",
-            "2d",
-        ],
+        "tags": ["cellpose", "instance-segmentation", "fluorescence-light-microscopy", "2d"],
         "timestamp": TIMESTAMP,
         "inputs": [_input(settings, _space(scale, pixel_size))],
         "outputs": [_output(settings, _space(scale, pixel_size))],
-        "weights": {
-            "pytorch_state_dict": {
-                "source": "weights.pt",
-                "architecture": {
-                    "source": "network.py",
-                    "callable": "Flows",
-                    "kwargs": {"augment": settings.augment},
-                },
-                "pytorch_version": torch.__version__.split("+")[0],
-                "dependencies": {"source": "environment.yaml"},
-            }
-        },
+        "weights": {"pytorch_state_dict": _weights(settings)},
         "config": {
             "bioimageio": {
                 "reproducibility_tolerance": [{"mismatched_elements_per_million": TOLERANCE}]
             },
-            "cellular": {
-                "scale": round(scale, 6),
-                **asdict(settings),
-                "channels": list(settings.channels),
-            },
+            "cellular": asdict(settings)
+            | {"channels": list(settings.channels), "scale": round(scale, 6)},
         },
     }
 
@@ -221,6 +201,19 @@ def _output(settings: Settings, space: dict[str, Any]) -> dict[str, Any]:
         "data": {"type": "uint16"},
         "test_tensor": {"source": "test_cells.npy"},
         "postprocessing": [{"id": "cellpose_flow_dynamics", "kwargs": thresholds}],
+    }
+
+
+def _weights(settings: Settings) -> dict[str, Any]:
+    return {
+        "source": "weights.pt",
+        "architecture": {
+            "source": "network.py",
+            "callable": network.Flows.__name__,
+            "kwargs": {"augment": settings.augment},
+        },
+        "pytorch_version": torch.__version__.split("+")[0],
+        "dependencies": {"source": "environment.yaml"},
     }
 
 
