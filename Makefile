@@ -30,6 +30,8 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 	@# the pinned set, without a second opinion (Cellpose's bound on numpy has no Python 3.13).
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-dev.txt
+	@# The package itself, as it lies here, for `import cellular` from anywhere.
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements extras clean help venv
@@ -87,7 +89,7 @@ requirements: $(BIN)/.installed  ## pin anew what pyproject.toml asks for
 	mv requirements.new requirements-extras.txt
 
 clean:  ## remove .venv, outputs and DVC's cache (with the weights of experiments not pushed)
-	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/flows data/predictions models/pretrained models/finetuned models/last
+	rm -rf $(VENV) .dvc/cache .dvc/tmp data/raw data/prepared data/flows data/predictions models/pretrained models/finetuned models/last segmented
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .ruff_cache .hypothesis dvc_plots
 
