@@ -68,11 +68,13 @@ MINUTES = "it takes minutes"
 HOURS = "it takes hours"
 FIRST_RUN = "it needs a finished run of the pipeline"
 SERVER = "it needs a server that tests do not reach"
-HERE, REPRO, EXPERIMENTS, GRID = (
+HERE, REPRO, EXPERIMENTS, GRID, SHARING, EXPORT = (
     "test_docs.py",
     "pipeline/test_repro.py",
     "pipeline/test_experiments.py",
     "experiments/test_grid.py",
+    "pipeline/test_sharing.py",
+    "exporting/test_bioimageio.py",
 )
 SHOW = (
     "dvc exp show --md --drop '.*' "
@@ -209,6 +211,37 @@ ELSEWHERE = {
         ("sh run_experiments.sh", f"{HOURS}, and {SERVER}", GRID, "run_experiments"),
         ("sh run_experiments.sh path/to/masks output-path", HOURS, GRID, "annotations.masks"),
         ("sh run_experiments.sh --profile sample", MINUTES, GRID, "run_experiments"),
+        ("make extras", "it is a step of its own in .ci/run", HERE, '"--dry-run"'),
+        ("gto register cellular --version v1.0.0", FIRST_RUN, SHARING, '"gto", "register"'),
+        ("git push origin HEAD cellular@v1.0.0", FIRST_RUN, SHARING, '"cellular@v1.0.0"'),
+        ("gto show", FIRST_RUN, SHARING, '"gto", "show"'),
+        (
+            "dvc artifacts get /mnt/shared/cellular.git cellular --rev v1.0.0 "
+            "--out models/of-the-team",
+            FIRST_RUN,
+            SHARING,
+            '"artifacts", "get"',
+        ),
+        ("dvc exp push origin mirrored", FIRST_RUN, SHARING, '"exp", "push"'),
+        ("dvc exp list origin", FIRST_RUN, SHARING, '"exp", "list"'),
+        ("dvc exp pull origin mirrored", FIRST_RUN, SHARING, '"exp", "pull"'),
+        ("mkdir -p ~/.cellpose/models", FIRST_RUN, SHARING, '".cellpose/models"'),
+        (
+            "cellpose --add_model models/finetuned/cellular_finetuned",
+            FIRST_RUN,
+            SHARING,
+            '"--add_model"',
+        ),
+        (
+            "cellpose --dir images --pretrained_model models/finetuned/cellular_finetuned --chan 0 "
+            "--chan2 0 --diameter 120.4 --no_resample --save_tif",
+            MINUTES,
+            "reporting/test_card.py",
+            "def test_the_cards_settings_in_plain_cellpose",
+        ),
+        ("python src/export.py models/finetuned", FIRST_RUN, EXPORT, 'run_script("export"'),
+        ("bioimageio test exported", FIRST_RUN, EXPORT, 'bioimageio("test", package)'),
+        ("bioimageio package exported cellular.zip", FIRST_RUN, EXPORT, 'bioimageio("package"'),
         (FOUR_GPUS, "it needs four GPUs", "training/test_finetuning.py", '"--devices", "2"'),
     ]
 }
