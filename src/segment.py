@@ -8,7 +8,7 @@ Example:
 import shlex
 import sys
 from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +22,9 @@ from cellular.fetching.remotes import PREFIX
 from cellular.imaging.microscopy import Source
 from cellular.models.folders import open_model
 from cellular.models.params import ModelParams
-from cellular.segmenting.batches import Job, segment_batch
-from cellular.segmenting.cluster import spread
+from cellular.network import weights
+from cellular.segmenting.batches import Job, load, segment_batch
+from cellular.segmenting.cluster import on_cluster
 from cellular.segmenting.runs import Rows, Work, merge, segment_images
 from cellular.segmenting.sources import find
 
@@ -35,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.merge:
+        if args.images or args.shard != (1, 1):
+            parser.error("--merge joins what is in --output; it takes no images and no --shard")
         return _result(merge(args.output), args.output)
     if not args.images:
         parser.error("give images: a folder, files, a zip, or remote://<remote>/<zip>")
-    sources = _sources(args)
+    sources = _sources(args, parser)
     model = open_model(args.model, given=vars(args))
     params = cli.parameters(ModelParams, args, model.defaults)
     job = Job(
@@ -55,29 +58,37 @@ def main(argv: Sequence[str] | None = None) -> str:
         "command": shlex.join(["src/segment.py", *(sys.argv[1:] if argv is None else argv)]),
         "versions": versions(),
     }
-    work: Work = _in_this_process
+    with _workers(args, job) as work:
+        options = {"shard": args.shard, "work": work, "force": args.force}
+        return _result(segment_images(sources, job, about, **options), args.output)
+
+
+def _sources(args: cli.argparse.Namespace, parser: cli.Parser) -> list[Source]:
+    remote = [name for name in args.images if name.startswith(PREFIX)]
+    # Whole paths: workers elsewhere have other working folders.
+    local = [Path(name).absolute() for name in args.images if not name.startswith(PREFIX)]
+    if args.fields and not remote:
+        parser.error(f"--fields chooses among the images of {PREFIX}..., and none is given")
+    check_apart([args.output], local)
+    sources: list[Source] = []
+    for address in remote:
+        sources += remote_fields(address, args.fields or ["*"], rendering=args.rendering)
+    if local:
+        sources += find(local, axes=args.axes, channel_names=args.channel_names)
+    return sources
+
+
+def _workers(args: cli.argparse.Namespace, job: Job) -> AbstractContextManager[Work]:
+    """Give what does the work; a model that cannot be used is told before anything is written."""
     if args.scheduler:
-        size = args.batch_images
-        work = partial(spread, scheduler=args.scheduler, size=size, plan=share_requests)
-    options = {"shard": args.shard, "force": args.force, "work": work}
-    return _result(segment_images(sources, job, about, **options), args.output)
+        weights.load(job.weights)
+        return on_cluster(args.scheduler, size=args.batch_images, plan=share_requests)
+    load(job)
+    return nullcontext(_in_this_process)
 
 
 def _in_this_process(sources: Sequence[Source], job: Job) -> Rows:
     return segment_batch(share_requests(sources), job)
-
-
-def _sources(args: cli.argparse.Namespace) -> list[Source]:
-    remote = [name for name in args.images if name.startswith(PREFIX)]
-    local = [Path(name) for name in args.images if not name.startswith(PREFIX)]
-    check_apart([args.output], local)
-    sources: list[Source] = []
-    for address in remote:
-        sources += remote_fields(address, args.fields, rendering=args.rendering)
-    if local:
-        options = {"axes": args.axes, "channel_names": args.channel_names}
-        sources += find(local, output=args.output, **options)
-    return sources
 
 
 def _result(table: pd.DataFrame, output: Path) -> str:
@@ -100,6 +111,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise cli.argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
+
+
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         __doc__,
@@ -113,11 +130,12 @@ def _parser() -> cli.Parser:
     text = "letters of a TIFF's axes where it does not name them, such as CYX"
     parser.add_argument("--axes", help=text)
     text = "names of the channels, in place of those in the files"
-    parser.add_argument("--channel_names", nargs="+", default=[], metavar="NAME", help=text)
+    names = "--channel_names", "--channel-names"
+    parser.add_argument(*names, nargs="+", default=[], metavar="NAME", help=text)
     text = "edge of a pixel in µm, in place of what the files say"
     parser.add_argument("--pixel_size", type=_positive, metavar="NUMBER", help=text)
     text = "fields of a remote zip, by name or pattern (default: all)"
-    parser.add_argument("--fields", nargs="+", default=["*"], metavar="PATTERN", help=text)
+    parser.add_argument("--fields", nargs="+", metavar="PATTERN", help=text)
     text = "how the three channels of a remote field are shown: merged, as the authors do, or raw"
     choices = ["merged", "raw"]
     parser.add_argument("--rendering", choices=choices, default="merged", help=text)
@@ -128,7 +146,7 @@ def _parser() -> cli.Parser:
     text = "spread the images over Dask's workers: local, or the address of a scheduler, tcp://..."
     parser.add_argument("--scheduler", metavar="ADDRESS", help=text)
     text = "images in a task of a worker (default: 8)"
-    parser.add_argument("--batch_images", type=int, default=8, metavar="N", help=text)
+    parser.add_argument("--batch_images", type=_count, default=8, metavar="N", help=text)
     parser.parameters(ModelParams)
     parser.device()
     parser.add_argument(

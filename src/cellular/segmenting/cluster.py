@@ -1,7 +1,9 @@
 """Clusters: batches of images on the workers of Dask, on this machine or on many."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,20 +12,23 @@ from cellular.base.errors import InputError
 from cellular.base.queues import cores
 from cellular.imaging.microscopy import Source
 from cellular.segmenting.batches import Job, finished, segment_batch
+from cellular.segmenting.runs import Rows, Work
 
 if TYPE_CHECKING:
     from distributed import Client
 
+log = logging.getLogger(__name__)
+
 Plan = Callable[[Sequence[Source]], Sequence[Source]]
 LOCAL = "local"
-CONNECT = 20  # seconds until a scheduler is given up
+CONNECT = 10  # seconds until a scheduler is given up
 GPU = {"GPU": 1}  # what a task takes of a worker that was started with --resources GPU=1
+HERE = "127.0.0.1"  # a worker runs whatever it is sent, so none listens to other machines
 
 
-def spread(
-    sources: Sequence[Source], job: Job, *, scheduler: str, size: int, plan: Plan
-) -> Iterator[dict[str, Any]]:
-    """Do what `segment_batch` does, in tasks of `size` images, on the workers of a Dask cluster.
+@contextmanager
+def on_cluster(scheduler: str, *, size: int, plan: Plan) -> Iterator[Work]:
+    """Give what does the work of `segment_batch` on a Dask cluster, in tasks of `size` images.
 
     The workers need this package and the folders of images, model and output. If a worker dies,
     Dask gives its task to another one, which begins with the image that was not finished.
@@ -40,30 +45,33 @@ def spread(
         If Dask is not installed, the scheduler does not answer, or a task has killed its workers.
     """
     try:
-        from distributed import KilledWorker, as_completed  # an optional extra
+        import distributed  # noqa: F401, an optional extra
     except ImportError:
         raise InputError("--scheduler needs Dask; install it with `make extras`") from None
-    with _connected(scheduler) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        on_gpus = any("GPU" in worker.get("resources", {}) for worker in workers)
-        tasks = [
-            client.submit(
-                _task,
-                plan(sources[at : at + size]),
-                job,
-                pure=False,
-                resources=GPU if on_gpus else None,
-            )
-            for at in range(0, len(sources), size)
-        ]
+    with _local() if scheduler == LOCAL else _connected(scheduler) as client:
+        yield partial(_spread, client=client, size=size, plan=plan)
+
+
+def _spread(
+    sources: Sequence[Source], job: Job, *, client: "Client", size: int, plan: Plan
+) -> Rows:
+    from distributed import KilledWorker, as_completed
+
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    gpus = any("GPU" in worker["resources"] for worker in workers)
+    options = {"pure": False, "resources": GPU if gpus else None}
+    tasks = [
+        client.submit(_task, plan(sources[at : at + size]), job, **options)
+        for at in range(0, len(sources), size)
+    ]
+    try:
         for task in as_completed(tasks):
-            try:
-                yield from task.result()
-            except KilledWorker as error:
-                raise InputError(
-                    f"{scheduler}: the same task has ended several workers ({error}); most often "
-                    "memory is short: give each worker more, or lower --batch_images"
-                ) from None
+            yield from task.result()
+    except KilledWorker as error:
+        raise InputError(
+            f"one task has ended several workers, most often because memory is short: give each "
+            f"worker more, or lower --batch_images ({error})"
+        ) from None
 
 
 def _task(sources: Sequence[Source], job: Job) -> list[dict[str, Any]]:
@@ -75,31 +83,38 @@ def _task(sources: Sequence[Source], job: Job) -> list[dict[str, Any]]:
 
 @contextmanager
 def _connected(scheduler: str) -> Iterator["Client"]:
-    """Give a client of a cluster, which is started for the block if it is to be local."""
+    """Give a client of the cluster with this scheduler, when it has a worker."""
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=CONNECT)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{scheduler}: no scheduler of Dask answers there ({reason}); start one with "
+            "`dask scheduler`, or give --scheduler local"
+        ) from None
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            log.warning("%s: no worker yet; waiting for the first one", scheduler)
+            client.wait_for_workers(1)
+        yield client
+
+
+@contextmanager
+def _local() -> Iterator["Client"]:
+    """Give a client of a cluster on this machine, which ends with the block."""
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
-    if scheduler != LOCAL:
-        try:
-            with Client(scheduler, timeout=CONNECT) as client:
-                yield client
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{scheduler}: no scheduler of Dask answers there ({reason}); start one with "
-                "`dask scheduler`, or give --scheduler local"
-            ) from None
-        return
     gpus = torch.cuda.device_count()
     each = [{"CUDA_VISIBLE_DEVICES": str(number)} for number in range(gpus)]
     each = each or [{"OMP_NUM_THREADS": "1"}] * cores()
+    common = {"host": HERE, "nthreads": 1, "resources": GPU if gpus else None}
     workers = {
-        number: {
-            "cls": Nanny,
-            "options": {"nthreads": 1, "env": variables, "resources": GPU if gpus else None},
-        }
+        number: {"cls": Nanny, "options": common | {"env": variables}}
         for number, variables in enumerate(each)
     }
-    front = {"cls": Scheduler, "options": {"dashboard": False, "protocol": "tcp://"}}
+    front = {"cls": Scheduler, "options": {"host": HERE, "dashboard": False}}
     with SpecCluster(workers, front) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(len(workers), timeout=60)
         yield client
