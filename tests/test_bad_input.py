@@ -398,7 +398,7 @@ def cut(path: str, share: float = 0.5) -> Callable[[Path], object]:
 
 
 NOT_WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (lambda d: (d / "weights").unlink(), "weights: no such weights file"),
+    "missing": (lambda d: (d / "weights").unlink(), "weights: no (such weights file|model there)"),
     "empty": (lambda d: (d / "weights").write_bytes(b""), "weights: not weights"),
     "text": (lambda d: (d / "weights").write_text("<html>"), "weights: not weights"),
     "cut": (cut("weights"), "weights: not weights, or cut short"),

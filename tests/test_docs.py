@@ -466,7 +466,8 @@ def test_the_readmes_table_of_stages_is_that_of_the_pipeline():
         assert set(script) | {f"src/cellular/{name}" for name in package} <= set(described["deps"])
         outputs = [out if isinstance(out, str) else next(iter(out)) for out in described["outs"]]
         models = stages[stage].get("foreach", {"": None})
-        assert set(written) <= {out.replace("${key}", key) for out in outputs for key in models}
+        found = {re.sub(r"\$\{(key|item)\}", key, out) for out in outputs for key in models}
+        assert set(written) <= found
 
 
 def test_the_hooks_are_those_of_make_lint():
