@@ -148,7 +148,6 @@ def test_an_image_that_tests_nothing_is_refused(pretrained, tmp_path, size, mess
 
 
 def test_the_script_exports_bare_weights_too(run_script, pretrained, pieces, tmp_path, monkeypatch):
-    pytest.importorskip("cellular.network.models")
     monkeypatch.chdir(tmp_path)
     code, _, errors = run_script("export", pretrained)
     assert code == 2 and "give one with --image" in errors

@@ -66,7 +66,6 @@ def test_an_experiment_is_pushed_and_pulled(repository, shared, tmp_path):
     assert "cellprob_threshold: -1" in (colleague.folder / "params.yaml").read_text()
 
 
-@pytest.mark.skipif(not (ROOT / "src/segment.py").exists(), reason="segment.py is not there yet")
 def test_another_project_takes_the_model_segments_and_counts(repository, shared, tmp_path):
     project = Repository(tmp_path / "counting")
     project.folder.mkdir()
