@@ -1,6 +1,7 @@
 """Clusters: batches of images on the workers of Dask, on this machine or on many."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -44,6 +45,7 @@ def on_cluster(scheduler: str, *, size: int, plan: Plan) -> Iterator[Work]:
     InputError
         If Dask is not installed, the scheduler does not answer, or a task has killed its workers.
     """
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # read once, when it is imported
     try:
         import distributed  # noqa: F401, an optional extra
     except ImportError:
@@ -71,6 +73,14 @@ def _spread(
         raise InputError(
             f"one task has ended several workers, most often because memory is short: give each "
             f"worker more, or lower --batch_images ({error})"
+        ) from None
+    except (ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "deserialization" not in str(error):
+            raise
+        raise InputError(
+            "the scheduler or its workers cannot import this package, or have other versions of "
+            "what it needs; start them in the same environment, with its folder src in PYTHONPATH "
+            f"({' '.join(str(error.__cause__ or error).split())})"
         ) from None
 
 
@@ -114,7 +124,7 @@ def _local() -> Iterator["Client"]:
         number: {"cls": Nanny, "options": common | {"env": variables}}
         for number, variables in enumerate(each)
     }
-    front = {"cls": Scheduler, "options": {"host": HERE, "dashboard": False}}
+    front = {"cls": Scheduler, "options": {"host": HERE, "dashboard_address": f"{HERE}:0"}}
     with SpecCluster(workers, front) as cluster, Client(cluster) as client:
         client.wait_for_workers(len(workers), timeout=60)
         yield client
