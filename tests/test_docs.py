@@ -68,6 +68,7 @@ MINUTES = "it takes minutes"
 HOURS = "it takes hours"
 FIRST_RUN = "it needs a finished run of the pipeline"
 SERVER = "it needs a server that tests do not reach"
+SEGMENT, RUNS, CLUSTER = (f"segmenting/test_{name}.py" for name in ("segment", "runs", "cluster"))
 HERE, REPRO, EXPERIMENTS, GRID, SHARING, EXPORT = (
     "test_docs.py",
     "pipeline/test_repro.py",
@@ -242,6 +243,53 @@ ELSEWHERE = {
         ("python src/export.py models/finetuned", FIRST_RUN, EXPORT, 'run_script("export"'),
         ("bioimageio test exported", FIRST_RUN, EXPORT, 'bioimageio("test", package)'),
         ("bioimageio package exported cellular.zip", FIRST_RUN, EXPORT, 'bioimageio("package"'),
+        ("python src/segment.py my_images", FIRST_RUN, SEGMENT, 'run_script("segment"'),
+        (
+            "python src/segment.py my_images --model models/finetuned --output segmented",
+            FIRST_RUN,
+            SEGMENT,
+            'run_script("segment"',
+        ),
+        (
+            "python src/segment.py remote://zenodo/images.zip --fields 'Timepoint_001_*_C03_*' "
+            "--output fed",
+            SERVER,
+            "segmenting/test_remote.py",
+            '"remote://zenodo/images.zip"',
+        ),
+        (
+            "parallel python src/segment.py my_images --shard {}/4 ::: 1 2 3 4",
+            FIRST_RUN,
+            RUNS,
+            '"--shard", shard',
+        ),
+        (
+            "sbatch --array=1-20 --wrap "
+            "'python src/segment.py my_images --shard $SLURM_ARRAY_TASK_ID/20'",
+            "it needs Slurm",
+            RUNS,
+            '"--shard", shard',
+        ),
+        ("python src/segment.py --merge --output segmented", FIRST_RUN, RUNS, '"--merge"'),
+        (
+            "python src/segment.py my_images --scheduler local",
+            FIRST_RUN,
+            CLUSTER,
+            "def test_a_local_cluster",
+        ),
+        ("dask scheduler", FIRST_RUN, CLUSTER, "dask_{program}"),
+        (
+            "CUDA_VISIBLE_DEVICES=0 dask worker tcp://host:8786 --nthreads 1 --resources GPU=1",
+            "it needs a GPU",
+            CLUSTER,
+            "dask_{program}",
+        ),
+        (
+            "python src/segment.py my_images --scheduler tcp://host:8786",
+            FIRST_RUN,
+            CLUSTER,
+            "def test_a_worker_that_is_killed",
+        ),
         (FOUR_GPUS, "it needs four GPUs", "training/test_finetuning.py", '"--devices", "2"'),
     ]
 }

@@ -94,7 +94,6 @@ def find(
     *,
     axes: str | None = None,
     channel_names: Sequence[str] = (),
-    output: Path | None = None,
 ) -> list[File | Member]:
     """Return the images in files, folders and all folders below them, and zip archives.
 
@@ -104,7 +103,6 @@ def find(
     Parameters
     ----------
     axes, channel_names : see `cellular.imaging.microscopy.read`
-    output : what lies in this folder is left out
 
     Returns
     -------
@@ -125,7 +123,7 @@ def find(
     faults = Faults()
     for path in map(Path, paths):
         with faults.collect():
-            for source in _images(path, output):
+            for source in _images(path):
                 if source.name in found:
                     faults.append(
                         f"{path}: a second image named {source.name}; name the folder that holds "
@@ -165,10 +163,10 @@ def _without_ending(place: PurePosixPath) -> str:
     return str(bare.with_suffix("") if is_ome else bare)
 
 
-def _images(path: Path, output: Path | None) -> Iterator[File | Member]:
+def _images(path: Path) -> Iterator[File | Member]:
     """Yield the images in a folder, an archive or a file, named by their paths there."""
     if path.is_dir():
-        places = [PurePosixPath(each.relative_to(path)) for each in _files(path, output)]
+        places = [PurePosixPath(each.relative_to(path)) for each in _files(path)]
         yield from (File(str(place), path / place) for place in _wanted(path, places))
     elif path.suffix.lower() == ".zip" and path.is_file():
         with _reading(path), zipfile.ZipFile(path) as opened:
@@ -187,12 +185,11 @@ def _images(path: Path, output: Path | None) -> Iterator[File | Member]:
         yield from (File(path.name, path) for _ in _wanted(path, [PurePosixPath(path.name)]))
 
 
-def _files(folder: Path, output: Path | None) -> Iterator[Path]:
+def _files(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, without what is hidden, of label maps or an output."""
     for home, inside, listing in os.walk(folder):
         here = Path(home)
-        is_output = OUTPUT.issubset(listing) or (output and here.resolve() == output.resolve())
-        if here != folder and is_output:
+        if here != folder and OUTPUT.issubset(listing):
             inside.clear()
             continue
         inside[:] = [each for each in inside if not _is_apart(each)]
