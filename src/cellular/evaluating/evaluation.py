@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from cellpose.models import CellposeModel
 from tqdm import tqdm
 
+from cellular.base.devices import freed_memory_kept
 from cellular.base.errors import Faults, InputError
 from cellular.base.files import (
     check_apart,
@@ -52,6 +53,9 @@ from cellular.scoring.cells import table_of_cells
 from cellular.scoring.results import files_of, write_results
 from cellular.scoring.scores import FieldResult, table_of_scores, typical_first
 from cellular.scoring.summary import summary_of
+
+if TYPE_CHECKING:  # otherwise cellular.base.compiled has to come before it
+    from cellpose.models import CellposeModel
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +141,8 @@ def evaluate(
         pictures.mkdir()
         every = [pair for group in pairs.values() for pair in group]
         scored = _scored(model, every, settings, scoring, predictions)
-        in_turn = iter(list(tqdm(scored, "evaluate", len(every), unit="field", leave=False)))
+        with freed_memory_kept():
+            in_turn = iter(list(tqdm(scored, "evaluate", len(every), unit="field", leave=False)))
         results = {name: [next(in_turn) for _ in group] for name, group in pairs.items()}
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
             _draw(group, results[name], scoring, predictions, pictures, name)
@@ -177,7 +182,7 @@ def annotated_diameter(folder: Path) -> float | None:
     return float(np.mean(sizes)) if sizes else None
 
 
-def _run(model: CellposeModel, settings: Settings, annotated: float | None) -> dict:
+def _run(model: "CellposeModel", settings: Settings, annotated: float | None) -> dict:
     """Return how a model is run, as the results record it; tell where its diameter is doubtful."""
     path, scale = model.pretrained_model, scale_of(model, settings)
     used = float(settings.diameter or model.diam_labels)
@@ -241,7 +246,11 @@ def predicted_path(folder: Path, field: str) -> Path:
 
 
 def _scored(
-    model: CellposeModel, pairs: Sequence[Pair], settings: Settings, scoring: Scoring, folder: Path
+    model: "CellposeModel",
+    pairs: Sequence[Pair],
+    settings: Settings,
+    scoring: Scoring,
+    folder: Path,
 ) -> Iterator[FieldResult]:
     """Give the result of each field in order; reading, network and scoring run side by side."""
 

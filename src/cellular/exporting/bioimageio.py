@@ -12,15 +12,14 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cellpose
 import numpy as np
 import torch
 import yaml
 from cellpose import transforms
-from cellpose.models import CellposeModel
 
 from cellular.base.errors import InputError
 from cellular.base.files import digest, whole
@@ -28,6 +27,9 @@ from cellular.exporting import network
 from cellular.network import segmentation
 from cellular.network.segmentation import load_model, scale_of, segment
 from cellular.network.settings import Settings
+
+if TYPE_CHECKING:  # otherwise cellular.base.compiled has to come before it
+    from cellpose.models import CellposeModel
 
 SMALLEST = 64  # pixels of a side; Cellpose fills what is missing to a tile with zeros
 TEST_SIDE = 256  # pixels of the test image: more than a tile, and twenty cells of 40 pixels
@@ -112,7 +114,7 @@ def _channels(settings: Settings) -> list[str]:
     return [COLOURS[first], *([f"nuclei, {COLOURS[second]}"] if second else [])]
 
 
-def _cells(model: CellposeModel, pixels: np.ndarray, settings: Settings) -> np.ndarray:
+def _cells(model: "CellposeModel", pixels: np.ndarray, settings: Settings) -> np.ndarray:
     """Return the label map, (h, w) uint16, that a package has to give for its test image."""
     as_shown = replace(
         settings,
@@ -219,7 +221,7 @@ def _weights(settings: Settings) -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     """Return the Conda environment that the network needs."""
-    versions = [f"torch=={torch.__version__.split('+')[0]}", f"cellpose=={cellpose.version}"]
+    versions = [f"torch=={torch.__version__.split('+')[0]}", f"cellpose=={version('cellpose')}"]
     return {"name": "cellular", "dependencies": ["python=3.11", "pip", {"pip": versions}]}
 
 

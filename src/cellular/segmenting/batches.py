@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from cellpose.models import CellposeModel
 
 from cellular.base import devices
 from cellular.base.errors import InputError
@@ -33,6 +32,9 @@ from cellular.segmenting.inputs import check_scaled, of_planes, seen_planes
 from cellular.segmenting.outputs import files_of, write_all
 from cellular.segmenting.tables import table_of
 from cellular.segmenting.warnings import warnings_of
+
+if TYPE_CHECKING:  # otherwise cellular.base.compiled has to come before it
+    from cellpose.models import CellposeModel
 
 DONE = ".done"
 AHEAD = 2  # images that are read before the network needs them, and that wait to be written
@@ -74,7 +76,7 @@ class _Read:
     fault: str = ""
 
 
-def load(job: Job) -> tuple[CellposeModel, float]:
+def load(job: Job) -> tuple["CellposeModel", float]:
     """Return the model of this process, loaded once, and the factor that resizes images for it.
 
     Raises
@@ -88,7 +90,7 @@ def load(job: Job) -> tuple[CellposeModel, float]:
 
 
 @cache
-def _model(weights: Path, device: str) -> CellposeModel:
+def _model(weights: Path, device: str) -> "CellposeModel":
     return load_model(weights, devices.choose(device))
 
 
@@ -122,7 +124,8 @@ def segment_batch(sources: Sequence[Source], job: Job) -> Iterator[dict[str, Any
         return row
 
     images = in_order(read, sources, threads=1, ahead=AHEAD)
-    yield from in_order(finish, _segmented(images, job), threads=1, ahead=AHEAD)
+    with devices.freed_memory_kept():
+        yield from in_order(finish, _segmented(images, job), threads=1, ahead=AHEAD)
 
 
 def _read(source: Source, job: Job, scale: float) -> _Read:
