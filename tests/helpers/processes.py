@@ -1,4 +1,4 @@
-"""Runs of segmentation in processes of their own, which can be killed.
+"""Runs of scripts in processes of their own, which can be killed.
 
 They are forked from a process that has imported PyTorch already, which takes seconds.
 """
@@ -9,14 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-Exits = multiprocessing.get_context("forkserver")
-Exits.set_forkserver_preload(["cellular.segmenting.runs"])
+import pytest
+
+from helpers.annotations import ROOT
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["cellular.segmenting.runs"])
 
 
 def started(script: str, *arguments: object, log: Path) -> Any:
     """Start a script; return its process. What it prints to standard error goes to `log`."""
-    process = Exits.Process(target=_run, args=(script, [*map(str, arguments)], log))
-    process.start()
+    process = FORKED.Process(target=_run, args=(script, [*map(str, arguments)], log))
+    with pytest.MonkeyPatch.context() as patch:
+        # Before Python 3.13, the process that is forked does not get our sys.path.
+        patch.setenv("PYTHONPATH", str(ROOT / "src"))
+        process.start()
     return process
 
 
