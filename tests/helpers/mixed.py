@@ -12,8 +12,8 @@ from helpers.annotations import write_png
 BROKEN = "broken"
 
 
-def write_mixed(folder: Path, corners: list[np.ndarray]) -> Path:
-    """Write 30 images to `folder`, and one more to more.zip beside it, whose path is returned.
+def write_mixed(folder: Path, corners: list[np.ndarray]) -> None:
+    """Write 30 images to `folder`, and two more to more.zip beside it.
 
     Parameters
     ----------
@@ -27,11 +27,9 @@ def write_mixed(folder: Path, corners: list[np.ndarray]) -> Path:
     _ome(folder, planes)
     whole = write_png(folder / f"{BROKEN}.png", first).read_bytes()
     (folder / f"{BROKEN}.png").write_bytes(whole[: len(whole) // 2])
-    archive = folder.with_name("more.zip")
-    with zipfile.ZipFile(archive, "w") as opened:
+    with zipfile.ZipFile(folder.with_name("more.zip"), "w") as opened:
         opened.writestr("in a/zip.png", cv2.imencode(".png", last[..., ::-1])[1].tobytes())
         opened.writestr("in a/second zip.png", cv2.imencode(".png", last[..., 1])[1].tobytes())
-    return archive
 
 
 def _png(folder: Path, first: np.ndarray, third: np.ndarray) -> None:

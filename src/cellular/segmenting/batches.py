@@ -10,6 +10,7 @@ cells       the rows of each image's cells, which the table of all cells is made
 import hashlib
 import json
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -84,6 +85,8 @@ def load(job: Job) -> tuple["CellposeModel", float]:
     InputError
         If the model is not valid, or does not work on this device or with these settings.
     """
+    # Cellpose's warnings of flat channels; images.csv tells of them by the image's name.
+    warnings.filterwarnings("ignore", "'chan", UserWarning, "cellpose")
     model = _model(job.weights, job.device)
     precision_of(model, job.settings)
     return model, scale_of(model, job.settings)
