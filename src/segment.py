@@ -27,8 +27,9 @@ from cellular.segmenting.batches import Job, load, segment_batch
 from cellular.segmenting.cluster import on_cluster
 from cellular.segmenting.runs import Rows, Work, merge, segment_images
 from cellular.segmenting.sources import find
+from cellular.segmenting.warnings import KINDS
 
-SHOWN = 5  # faults that the last line names
+SHOWN = 5  # faults that the end of a run names
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -94,13 +95,14 @@ def _in_this_process(sources: Sequence[Source], job: Job) -> Rows:
 def _result(table: pd.DataFrame, output: Path) -> str:
     """Return a line on what was done; raise `PartlyDone` if images could not be read."""
     faults = table.loc[table["error"].notna(), "error"]
-    odd = int((table["warnings"].fillna("") != "").sum())
     line = f"{output}: {table['cells'].sum():,} cells in {len(table) - len(faults):,} images"
-    line += f", {odd:,} of them with warnings (images.csv)" if odd else ""
+    for kind in KINDS:
+        odd = int(table["warnings"].fillna("").str.contains(kind).sum())
+        line += f", {odd:,} {kind}" if odd else ""
     if len(faults):
-        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        named = "; ".join(faults[:SHOWN])
-        raise PartlyDone(f"{line}; {len(faults):,} could not be segmented: {named}{more}")
+        more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+        shown = "\n  ".join([*faults[:SHOWN], *more])
+        raise PartlyDone(f"{line}; {len(faults):,} could not be segmented:\n  {shown}")
     return line
 
 

@@ -152,7 +152,7 @@ ELSEWHERE = {
         (SHOW, FIRST_RUN, EXPERIMENTS, '"exp", "show"'),
         ("dvc exp show -A", FIRST_RUN, EXPERIMENTS, '"exp", "show"'),
         ("dvc exp apply mirrored", FIRST_RUN, EXPERIMENTS, '"exp", "apply"'),
-        ('git commit -m "Mirrored tiles"', FIRST_RUN, EXPERIMENTS, '"exp", "apply"'),
+        ('git commit -am "Mirrored tiles"', FIRST_RUN, EXPERIMENTS, '"exp", "apply"'),
         ("git checkout .", FIRST_RUN, EXPERIMENTS, "repository.restore()"),
         ("git checkout params.yaml dvc.lock", FIRST_RUN, REPRO, "repository.restore()"),
         ("dvc checkout", FIRST_RUN, REPRO, "repository.restore()"),
@@ -296,8 +296,7 @@ ELSEWHERE = {
 
 # Run in this order, in a copy of the repository that has itself for origin.
 IN_A_COPY = [
-    "git add -A",
-    'git commit -m "The run of my machine"',
+    'git commit -am "The run of my machine"',
     "python src/check_reproduction.py",
     "python src/check_reproduction.py --revision HEAD~1",
     "dvc remote add -d team /mnt/shared/cellular",

@@ -102,7 +102,7 @@ def test_a_package_says_what_a_user_has_to_know(package, pretrained):
         "10.1038/s41592-020-01018-x",
     ]
     card = (package / "README.md").read_text(encoding="utf-8")
-    assert card.startswith(CARD) and "by 0.2479 first" in card  # 30 px / 121 px
+    assert CARD in card and "by 0.2479 first" in card  # 30 px / 121 px
     for axis in says["inputs"][0]["axes"][2:] + says["outputs"][0]["axes"][2:]:
         assert axis["unit"] == "micrometer"
         assert axis["scale"] == pytest.approx(0.1733 * 121 / 30, abs=1e-6)

@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from cellpose.models import CellposeModel
-from helpers.annotations import ROOT
+from helpers.annotations import ROOT, write_png
 
 from cellular.base.files import digest
 from cellular.imaging.fields import load_pairs, read_field
@@ -96,7 +95,8 @@ def test_the_cards_settings_in_plain_cellpose_find_the_same_cells(carded, pieces
     (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
     image = read_field(load_pairs(pieces / "valid")[0].image)
     monkeypatch.chdir(carded)
-    names = {"CellposeModel": CellposeModel, "image": image}
+    write_png(carded / "my_image.png", image)
+    names: dict = {}
     exec(code, names)
     model = open_model(carded)
     params = ModelParams(**model.defaults, precision="32")

@@ -75,7 +75,7 @@ def test_all_images_are_told_and_the_broken_one_at_the_end(finished):
     assert {"deep/er/nested", "Präparat 5 µ", "twin.png", "twin.jpg", "in a/zip"} <= set(rows)
     assert [name for name, row in rows.items() if row["error"]] == [BROKEN]
     assert "broken.png: no readable image, or cut short" in rows[BROKEN]["error"]
-    assert message.count("\n") == 0 and "in 31 images" in message
+    assert message.count("\n") == 1 and "in 31 images" in message
     assert "1 could not be segmented" in message and rows[BROKEN]["error"] in message
     assert all(float(row["seconds"]) >= 0 for row in rows.values())
     assert not [*output.rglob("*.partial")]

@@ -45,7 +45,14 @@ def test_nothing_is_said_of_an_image_like_the_training_images():
             "1st and 99th percentile)",
         ),
         (RAMP, 0.5, CELLS * 3, "unlike the training images: cells of 120 px, there 40 px"),
-        (RAMP, 5.0, CELLS, "unlike the training images: 5 µm a pixel, there 0.5"),
+        (
+            RAMP,
+            5.0,
+            CELLS,
+            "unlike the training images: 5 µm a pixel, there 0.5; for cells as "
+            "large as those, give "
+            "--diameter 4",
+        ),
     ],
 )
 def test_what_is_odd_is_said_once(pixels, pixel_size, cells, warning):

@@ -84,8 +84,8 @@ def export(
         shutil.copyfile(network.__file__, staging / "network.py")
         np.save(staging / "test_image.npy", pixels[None])
         np.save(staging / "test_cells.npy", labels[None, None])
-        text = f"{card.rstrip()}\n\n" if card else ""
-        (staging / "README.md").write_text(text + _note(scale), encoding="utf-8")
+        text = _note(scale) + (f"\n{_without_use(card)}" if card else "")
+        (staging / "README.md").write_text(text, encoding="utf-8")
         (staging / "environment.yaml").write_text(_yaml(_environment()), encoding="utf-8")
         _add_hashes(description, staging)
         (staging / "rdf.yaml").write_text(_yaml(description), encoding="utf-8")
@@ -228,13 +228,18 @@ def _environment() -> dict[str, Any]:
 def _note(scale: float) -> str:
     return f"""## Use of this bioimage.io package
 
-- Multiply the size of your images by {scale:.4g} first if they are like those that the settings of
-  the model are for (`config: cellular` in rdf.yaml), so that cells have the size that the network
-  knows. The package does not do this, and the label maps have the size of the resized images.
+- Multiply the size of your images by {scale:.4g} first if their cells are as large, in pixels, as
+  those of the training; then they have the size that the network knows. The package does not do
+  this, and the label maps have the size of the resized images.
 - Give the whole image, of {SMALLEST} pixels a side at least, not blocks of it: percentiles are
   computed from it, and the network cuts it into Cellpose's tiles itself.
 - It needs Cellpose 3, which also turns the flows to cells.
 """
+
+
+def _without_use(card: str) -> str:
+    """Return a card without its part on using the model's folder, which a package is not."""
+    return re.sub(r"^## Use\n.*?(?=^## )", "", card, flags=re.MULTILINE | re.DOTALL)
 
 
 def _name(author: Mapping[str, str]) -> str:

@@ -48,7 +48,8 @@ class ModelParams(Inference):
 
     channels: Channels = Field(list(Settings.channels))
     """channels that the model was trained on, as Cellpose numbers them: the one to segment and the
-    nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue"""
+    nuclear one; 0 grey (nuclear: none), 1 red, 2 green, 3 blue. A model's own settings come before
+    the default, here and below"""
     diameter: NoneOr[Diameter] = Settings.diameter
     """cell diameter in pixels; none: the diameter stored in the weights"""
 

@@ -35,13 +35,14 @@ def segment_arrays(
     images : one image, (H, W) or (H, W, C), or a sequence of images; of any number type
     model : folder of a model, or a weights file
     pixel_size : edge of a pixel in µm
-    settings : fields of `cellular.models.params.ModelParams`, in place of the model's
+    settings : channels, diameter, flow_threshold, cellprob_threshold, augment, resample,
+        batch_size or precision, in place of the model's (`cellular.models.params.ModelParams`)
 
     Returns
     -------
     label maps : of each image (H, W) uint16 (uint32 above 65,535 cells), numbered 1 to n
     cells : a row for each cell: the number of its image, from 0 on, and the columns of
-        `cellular.segmenting.tables.table_of`
+        cells.csv (`cellular.segmenting.tables.table_of`)
 
     Raises
     ------
@@ -74,6 +75,11 @@ def segment_arrays(
 def _planes(number: int, image: np.ndarray, settings: Settings, scale: float) -> np.ndarray:
     """Return what the network sees of an image, or raise `InputError`."""
     where = f"image {number}"
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"{where}: {type(image).__name__}, expected an array; read a file with "
+            "cellular.imaging.images.read_image, or give its path to src/segment.py"
+        )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] > min(image.shape[:2])):
         raise InputError(
             f"{where}: shape {image.shape}, expected (H, W), or (H, W, C) with the channels last; "

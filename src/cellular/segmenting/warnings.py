@@ -13,6 +13,7 @@ from cellular.models.folders import Seen
 # sample's merged pictures have 0.18 to 0.22, those of two other wells, in which cells are found,
 # 0.10 to 0.22, and the sample's raw channels, in which they are not, 0.06.
 DIM = 2
+EMPTY, SATURATED, UNLIKE = KINDS = ("empty", "saturated", "unlike the training images")
 CUT_OFF = 0.01  # share of pixels at the highest value that any image may have
 
 
@@ -35,31 +36,30 @@ def _warnings(
 ) -> Iterator[str]:
     pixels = image.pixels
     if pixels.max() == pixels.min():
-        yield "empty: all pixels have one value"
+        yield f"{EMPTY}: all pixels have one value"
         return
     if not len(cells):
-        yield "empty: no cells found"
+        yield f"{EMPTY}: no cells found"
     share, most = saturated(pixels), max(CUT_OFF, DIM * seen.saturated if seen else 0)
     if share > most:
-        yield f"saturated: {share:.1%} of the pixels have the highest value, above {most:.1%}"
+        yield f"{SATURATED}: {share:.1%} of the pixels have the highest value, above {most:.1%}"
     if seen is None:
         return
     count = pixels.shape[2] if pixels.ndim == 3 else 1
     if count not in seen.channels:
-        yield f"unlike the training images: {count} channels, there {_or(seen.channels)}"
+        yield f"{UNLIKE}: {count} channel{'' if count == 1 else 's'}, there {_or(seen.channels)}"
     level, (low, high) = brightness(pixels), seen.brightness
     if not low / DIM <= level <= high * DIM:
         yield (
-            f"unlike the training images: brightness {level:.2f}, there {low:.2f} to {high:.2f} "
+            f"{UNLIKE}: brightness {level:.2f}, there {low:.2f} to {high:.2f} "
             "(median between the 1st and 99th percentile)"
         )
     if len(cells) and _far(diameter := float(cells["diameter"].median()), seen.diameter):
-        yield (
-            f"unlike the training images: cells of {diameter:.0f} px, there {seen.diameter:.0f} px"
-        )
+        yield (f"{UNLIKE}: cells of {diameter:.0f} px, there {seen.diameter:.0f} px")
     if pixel_size and seen.pixel_size and _far(pixel_size, seen.pixel_size):
         yield (
-            f"unlike the training images: {pixel_size:.3g} µm a pixel, there {seen.pixel_size:.3g}"
+            f"{UNLIKE}: {pixel_size:.3g} µm a pixel, there {seen.pixel_size:.3g}; for cells as "
+            f"large as those, give --diameter {seen.diameter * seen.pixel_size / pixel_size:.0f}"
         )
 
 
