@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,15 @@ def results():
         for name in ("experiments", "metrics")
         for path in (ROOT / name).rglob("*")
     }
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_before():
+    """Some benchmarks silence our log, which other tests read."""
+    log = logging.getLogger("cellular")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.mark.parametrize("name", benchmarks.NAMES)

@@ -215,7 +215,7 @@ def test_the_worst_cells_come_first_and_their_crops_may_extend_beyond_the_frame(
 
 # Each of these damages something, and returns arguments of the script and what its error says.
 def no_model(folder, weights_file):
-    return {"model": folder / "nowhere"}, "no such weights file"
+    return {"model": folder / "nowhere"}, "no model there"
 
 
 def model_is_code(folder, weights_file):

@@ -50,7 +50,7 @@ def test_a_model_is_taken_by_name_and_version(repository, shared, tmp_path):
         ours = {name: digest(repository.folder / MODEL / name) for name in taken}
         assert taken == ours and len(taken) == 3
         shutil.rmtree(tmp_path / "model")
-    repository.run(*take, "--rev", "v9.9.9", cwd=tmp_path, code=255)
+    repository.run(*take, "--rev", "v9.9.9", cwd=tmp_path, code=1)
 
 
 def test_an_experiment_is_pushed_and_pulled(repository, shared, tmp_path):

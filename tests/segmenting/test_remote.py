@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 
+import numpy as np
 import pytest
 import tifffile
 from helpers.annotations import ROOT
@@ -26,25 +27,26 @@ SIDE = 96  # pixels of a field, a third of the real size: a few cells, and one t
 @pytest.fixture(scope="module")
 def archive(sample):
     """Two hundred small fields with three real channels each, named as CELLULAR's."""
-    stream = io.BytesIO()
-    number = 0
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
-        for first in sorted((sample / "channels").glob("*_w1.TIF")):
-            waves = [
+    corners = []
+    for first in sorted((sample / "channels").glob("*_w1.TIF")):
+        waves = np.stack(
+            [
                 read_image(first.with_name(first.name.replace("_w1", f"_w{wave}")))[::3, ::3]
                 for wave in (1, 2, 3)
             ]
-            steps = range(0, waves[0].shape[0] - SIDE, SIDE)
-            for top, left in ((top, left) for top in steps for left in steps):
-                number += 1
-                if number > COUNT:
-                    return stream.getvalue()
-                for wave, plane in enumerate(waves, start=1):
-                    content = io.BytesIO()
-                    tifffile.imwrite(content, plane[top : top + SIDE, left : left + SIDE])
-                    name = f"images/Timepoint_001_220518-ST_C03_s{number}_w{wave}.TIF"
-                    opened.writestr(name, content.getvalue())
-    raise AssertionError(f"only {number} fields")
+        )
+        steps = range(0, waves.shape[1] - SIDE, SIDE)
+        corners += [waves[:, y : y + SIDE, x : x + SIDE] for y in steps for x in steps]
+    assert len(corners) >= COUNT
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+        for number, waves in enumerate(corners[:COUNT], start=1):
+            for wave, plane in enumerate(waves, start=1):
+                content = io.BytesIO()
+                tifffile.imwrite(content, plane)
+                name = f"images/Timepoint_001_220518-ST_C03_s{number}_w{wave}.TIF"
+                opened.writestr(name, content.getvalue())
+    return stream.getvalue()
 
 
 @pytest.fixture
