@@ -165,7 +165,7 @@ def test_what_is_odd_about_an_image_is_said(finished):
     assert rows["dark"] == rows["flat"] == EMPTY
     assert rows["tiny"].startswith("empty: no cells found")
     assert "saturated: 6" in rows["bright"]
-    assert "unlike the training images: 1 channels, there 3" in rows["grey"]
+    assert "unlike the training images: 1 channel, there 3" in rows["grey"]
 
 
 def test_run_json_says_which_model_and_settings(finished, model):
