@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     params = cli.parameters(ModelParams, args, model.defaults)
     job = Job(
         model.weights.resolve(),
-        digest(model.weights),
+        model.record.weights.sha256 if model.record else digest(model.weights),
         params.settings(),
         model.record.seen if model.record else None,
         args.output.resolve(),

@@ -41,7 +41,7 @@ REQUEST = 40_000_000
 KEPT = 2 * REQUEST  # bytes in memory: threads may read the end of one request, and the next one
 BRIDGED = 0.03  # of the bytes needed, for gaps between members; more would cost more than it saves
 CHANNEL = re.compile(rf"(?P<field>.+)_(?P<wave>{'|'.join(WAVES)})\.(?i:tiff?)")
-PIXEL_SIZE = 0.1733  # µm, of CELLULAR's fields; see docs/data.md
+PIXEL_SIZE = catalogue().datasets["cellular"].pixel_size  # µm
 
 Rendering = Literal["merged", "raw"]
 NAMES = {"merged": ("red", "green", "blue"), "raw": ("mRFP", "EGFP", "transmitted")}  # of channels

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cellular.base.errors import InputError
 from cellular.base.files import check_new, digest, together
 from cellular.base.params import flat
@@ -13,6 +11,7 @@ from cellular.imaging.fields import load_pairs, read_field
 from cellular.imaging.normalisation import brightness, saturated
 from cellular.models.folders import CARD, SETTINGS, Record, Seen, record_text
 from cellular.reporting.comparison import splits_trained_on
+from cellular.reporting.templates import template
 from cellular.scoring.results import REPORTED, read_json, read_scores
 
 NORMALISATION = {"percentiles": [1, 99], "of": "each image", "by": "Cellpose's default"}
@@ -134,14 +133,7 @@ def _card(
     training: dict[str, Any] | None,
     sources: Sequence[Mapping[str, str]],
 ) -> str:
-    templates = Environment(
-        loader=PackageLoader("cellular.reporting", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return templates.get_template("card.md").render(
+    text = template("card.md").render(
         record=record,
         training=training,
         titles=[f"{split}, trained on" if split in seen_splits else split for split in scores],
@@ -152,6 +144,7 @@ def _card(
         cautions=list(dict.fromkeys(of["publishing"] for of in sources if of["publishing"])),
         citations=list(dict.fromkeys(of["citation"] for of in sources if of["citation"])),
     )
+    return f"{text}\n"
 
 
 def _drawn(scores: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 from PIL import Image
 
 from cellular.base.errors import InputError
@@ -26,6 +26,7 @@ from cellular.imaging.images import read_image
 from cellular.imaging.masks import FAR
 from cellular.reporting import figures
 from cellular.reporting.comparison import DECIDES, SplitComparison, compare
+from cellular.reporting.templates import template
 from cellular.scoring.results import check_there, files_of, read_json, read_scores, read_table
 from cellular.scoring.scores import typical_first
 from cellular.scoring.uncertainty import SITE
@@ -189,14 +190,7 @@ def _page(
         for model, of in zip(models, scores, strict=True)
     }
     of_second = {split: of_scores[f"{models[1]}, {split}"] for split in splits}
-    templates = Environment(
-        loader=PackageLoader("cellular.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("report.html").render(
+    return template("report.html").render(
         models=models,
         head=revision | _computed(params["dataset"], models[1], of_second),
         warnings=[text for name, run in of_scores.items() for text in _warnings(name, run)],
