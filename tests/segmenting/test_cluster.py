@@ -82,8 +82,11 @@ def test_a_worker_that_is_killed_in_the_middle(images, model, whole, tmp_path):
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_a_scheduler_that_cannot_import_this_package(images, model, run_script, tmp_path):
-    environment = {name: text for name, text in ENVIRONMENT.items() if name != "PYTHONPATH"}
+def test_workers_that_have_another_package_of_this_name(images, model, run_script, tmp_path):
+    other = tmp_path / "other" / "cellular" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "other")}
     with cluster(tmp_path, workers=1, environment=environment) as (address, _):
         command = arguments(images, model, tmp_path / "out", address)
         code, out, err = run_script(*command)
