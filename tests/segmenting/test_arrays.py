@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 import cellular
 from cellular.base.errors import InputError
 from cellular.imaging.images import read_labels
+from cellular.measuring.tables import COLUMNS
 from cellular.models.folders import open_model
 from cellular.models.params import ModelParams
 from cellular.network.segmentation import load_model, segment
 from cellular.segmenting.inputs import seen_planes
 from cellular.segmenting.outputs import files_of
-from cellular.segmenting.tables import COLUMNS
 
 slow = pytest.mark.slow
 

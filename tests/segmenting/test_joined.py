@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from cellular.measuring.tables import COLUMNS
 from cellular.segmenting.joined import write_cells
-from cellular.segmenting.tables import COLUMNS
 
 
 def part(path, name, cells, *channels):

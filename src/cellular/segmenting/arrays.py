@@ -12,12 +12,12 @@ from cellular.base.errors import InputError
 from cellular.base.params import validate
 from cellular.imaging.images import check_pixels
 from cellular.imaging.microscopy import Image
+from cellular.measuring.tables import COLUMNS, table_of
 from cellular.models.folders import open_model
 from cellular.models.params import ModelParams
 from cellular.network.segmentation import load_model, scale_of, segment_all
 from cellular.network.settings import Settings
 from cellular.segmenting.inputs import check_scaled, of_planes, seen_planes
-from cellular.segmenting.tables import COLUMNS, table_of
 
 
 def segment_arrays(
@@ -42,7 +42,7 @@ def segment_arrays(
     -------
     label maps : of each image (H, W) uint16 (uint32 above 65,535 cells), numbered 1 to n
     cells : a row for each cell: the number of its image, from 0 on, and the columns of
-        cells.csv (`cellular.segmenting.tables.table_of`)
+        cells.csv (`cellular.measuring.tables.table_of`)
 
     Raises
     ------

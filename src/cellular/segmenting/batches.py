@@ -26,12 +26,12 @@ from cellular.base.errors import InputError
 from cellular.base.files import remove, whole
 from cellular.base.queues import in_order
 from cellular.imaging.microscopy import Image, Source
+from cellular.measuring.tables import table_of
 from cellular.models.folders import Seen
 from cellular.network.segmentation import load_model, precision_of, scale_of, segment_all
 from cellular.network.settings import Settings
 from cellular.segmenting.inputs import check_scaled, of_planes, seen_planes
 from cellular.segmenting.outputs import files_of, write_all
-from cellular.segmenting.tables import table_of
 from cellular.segmenting.warnings import warnings_of
 
 if TYPE_CHECKING:  # otherwise cellular.base.compiled has to come before it

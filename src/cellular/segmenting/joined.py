@@ -8,7 +8,7 @@ import pandas as pd
 
 from cellular.base.errors import InputError
 from cellular.base.files import remove, whole
-from cellular.segmenting.tables import COLUMNS
+from cellular.measuring.tables import COLUMNS
 
 MOST_ROWS = 1_000_000  # of cells.csv; a spreadsheet opens a few more
 

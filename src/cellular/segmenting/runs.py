@@ -1,7 +1,7 @@
 """Runs: a list of images becomes a folder of results, on one process, on many, or in shards.
 
 labels, rois, geojson, overlays   a file for each image (`cellular.segmenting.outputs`)
-cells.csv                         a row for each cell (`cellular.segmenting.tables`)
+cells.csv                         a row for each cell (`cellular.measuring.tables`)
 images.csv                        a row for each image: cells, seconds, warnings, error
 run.json                          model, settings, versions, command
 .done                             what is finished (`cellular.segmenting.batches`), and in `shards`

@@ -25,7 +25,7 @@ def warnings_of(
     Parameters
     ----------
     pixel_size : edge of a pixel in µm, if it is known
-    cells : the table of the image's cells (`cellular.segmenting.tables`)
+    cells : the table of the image's cells (`cellular.measuring.tables`)
     seen : what the training images were like, if the model says it
     """
     return list(_warnings(image, pixel_size, cells, seen))

@@ -11,7 +11,7 @@ from skimage.measure import regionprops_table
 
 from cellular.imaging.images import read_image, read_labels
 from cellular.imaging.microscopy import Image
-from cellular.segmenting.tables import COLUMNS, table_of
+from cellular.measuring.tables import COLUMNS, table_of
 
 # Columns of `table_of`, and what scikit-image calls them.
 SAME = {
