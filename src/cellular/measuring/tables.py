@@ -56,6 +56,18 @@ class Runs:
         """Add up a value of each run, (runs,), to one of each cell: (cells,) float64."""
         return np.bincount(self.cells, values, minlength=len(self.labels))
 
+    def pixels(self, width: int) -> np.ndarray:
+        """Return the places of all pixels, cell by cell, in a flat image of that width: (n,)."""
+        stops = np.cumsum(self.lengths)
+        shift = self.rows * width + self.columns - (stops - self.lengths)
+        return np.repeat(shift, self.lengths) + np.arange(stops[-1] if stops.size else 0)
+
+    def medians(self, values: np.ndarray) -> np.ndarray:
+        """Return the median of each cell's pixels, (n,) in the order of `pixels`: (cells,)."""
+        starts = np.cumsum(self.sums(self.lengths).astype(np.int64))[:-1]
+        parts = np.split(values, starts) if self.labels.size else []
+        return np.array([_median(own) for own in parts], np.float64)
+
 
 def table_of(labels: np.ndarray, image: Image, pixel_size: float | None) -> pd.DataFrame:
     """Measure all cells of an image.
@@ -70,7 +82,7 @@ def table_of(labels: np.ndarray, image: Image, pixel_size: float | None) -> pd.D
     -------
     a row for each cell, by label: `COLUMNS`, then mean, median and sum of each channel
     """
-    runs = _runs(labels)
+    runs = runs_of(labels)
     area = runs.sums(runs.lengths).astype(np.int64)
     perimeter = _perimeters(labels, runs.labels)
     y, x, eccentricity = _moments(runs, area)
@@ -92,8 +104,8 @@ def table_of(labels: np.ndarray, image: Image, pixel_size: float | None) -> pd.D
     return pd.DataFrame(shape).astype(COLUMNS).join(pd.DataFrame(_brightness(image, runs, area)))
 
 
-def _runs(labels: np.ndarray) -> Runs:
-    """Cut the rows of a label map where the label changes, and sort what belongs to cells."""
+def runs_of(labels: np.ndarray) -> Runs:
+    """Cut the rows of a label map, (H, W), where the label changes; sort what is of cells."""
     width = labels.shape[1]
     pixels = labels.ravel()
     change = pixels[1:] != pixels[:-1]
@@ -205,9 +217,7 @@ def _touching(runs: Runs, shape: tuple[int, ...]) -> np.ndarray:
 def _brightness(image: Image, runs: Runs, area: np.ndarray) -> dict[str, np.ndarray]:
     """Return mean, median and sum of each channel by the names of their columns."""
     height, width = image.pixels.shape[:2]
-    stops = np.cumsum(runs.lengths)
-    shift = runs.rows * width + runs.columns - (stops - runs.lengths)
-    pixels = np.repeat(shift, runs.lengths) + np.arange(stops[-1] if stops.size else 0)
+    pixels = runs.pixels(width)
     cells = np.cumsum(area) - area  # where the pixels of each cell begin
     names = image.names
     if len(set(names)) < len(names):  # two columns must not have one name
@@ -216,10 +226,9 @@ def _brightness(image: Image, runs: Runs, area: np.ndarray) -> dict[str, np.ndar
     for name, channel in zip(names, image.pixels.reshape(height * width, -1).T, strict=True):
         values = np.ascontiguousarray(channel)[pixels]  # channels often lie interleaved
         total = np.add.reduceat(values, cells, dtype=np.float64)
-        medians = [_median(own) for own in np.split(values, cells[1:])] if area.size else []
         columns |= {
             f"mean_{name}": total / area,
-            f"median_{name}": np.array(medians, np.float64),
+            f"median_{name}": runs.medians(values),
             f"sum_{name}": total,
         }
     return columns
