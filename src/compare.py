@@ -27,13 +27,14 @@ def main(argv: Sequence[str] | None = None) -> str:
         help="file for the few numbers by which DVC compares runs, as JSON; needs train.json in "
         "metrics_dir, and the models pretrained and finetuned",
     )
+    parser.path("--readout", help="numbers of src/measure.py, for the summary")
     parser.seed("the resamples of the intervals, and the signs of the test")
     parser.unit()
     parser.force()
     args = parser.parse_args(argv)
     models = [scored_as(model, args.metrics_dir, args.splits) for model in args.models]
     outputs = list(filter(None, (args.output, args.table, args.summary)))
-    inputs = [args.metrics_dir / "train.json"]
+    inputs = [args.metrics_dir / "train.json", *filter(None, [args.readout])]
     for model, split in product(models, args.splits):
         inputs += files_of(args.metrics_dir / model, split).values()
     check_apart(outputs, inputs)
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         contents[args.table] = f"{tables}\n"
     if args.summary is not None:
         scores = {model: read_scores(args.metrics_dir / model, args.splits) for model in models}
+        scores["readout"] = read_json(args.readout) if args.readout else {}
         training = read_json(args.metrics_dir / "train.json")
         contents[args.summary] = summary_of(scores, training.get("best_valid_loss"))
     if contents:

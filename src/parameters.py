@@ -10,6 +10,7 @@ from cellular.base.params import Channels, Int, Section, Text, read_params, vali
 from cellular.evaluating.params import ANNOTATED, EvalParams, ModelDiameter
 from cellular.fetching.params import DataParams
 from cellular.fetching.sources import catalogue
+from cellular.measuring.params import MeasureParams
 from cellular.preparing.params import PrepareParams
 from cellular.training.params import SavingParams, TrainParams
 
@@ -65,6 +66,7 @@ class Params(SavingParams):
     diameter: Diameters = Diameters()
     channels: PretrainedChannels = PretrainedChannels()
     eval: EvalParams
+    measure: MeasureParams = MeasureParams()
 
 
 def load_params(path: Path) -> Params:

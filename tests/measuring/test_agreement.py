@@ -11,13 +11,13 @@ from cellular.imaging.matching import count_overlaps, match
 from cellular.measuring.agreement import (
     PARTS,
     QUARTERS,
-    READOUTS,
     agreement,
     cost,
     partners,
     recall_by_quarter,
     recall_sentence,
 )
+from cellular.measuring.wells import READOUTS
 
 
 def table(labels: np.ndarray, values: np.ndarray, field: str = "x", well: str = "A01"):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.segmentation import expand_labels
 
-from cellular.measuring.agreement import READOUTS
 from cellular.measuring.perturbed import average_precision, bearing, merged, moved
+from cellular.measuring.wells import READOUTS
 
 
 def labels_of(*rows: str) -> np.ndarray:

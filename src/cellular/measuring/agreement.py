@@ -24,18 +24,8 @@ from cellular.imaging.matching import (
     count_overlaps,
     match,
 )
+from cellular.measuring.wells import READOUTS
 
-# The columns of a table of cells that are averaged, compared and reported.
-READOUTS = (
-    "area_um2",
-    "mean_red",
-    "mean_green",
-    "ratio",
-    "red_puncta",
-    "red_puncta_per_100um2",
-    "green_puncta",
-    "red_only_fraction",
-)
 LIMITS = 1.96  # standard deviations between which 95 % of normally distributed differences lie
 
 # The columns of `partners` in their order.

@@ -13,7 +13,7 @@ from skimage.segmentation import relabel_sequential
 
 from cellular.imaging.masks import numbered
 from cellular.imaging.matching import FOUND, count_overlaps, match
-from cellular.measuring.agreement import READOUTS
+from cellular.measuring.wells import READOUTS
 from cellular.scoring.boundaries import NEIGHBOURS, outlines
 
 MOVES = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # pixels
@@ -123,7 +123,7 @@ def bearing(
                     "kind": kind,
                     "amount": amount,
                     "ap50": average_precision(labels, other),
-                    "readout": READOUTS,
+                    "readout": [*READOUTS],
                     "mean": means.to_numpy(float),
                 }
             )

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pandas as pd
 
 EVERY = 4  # pixels from which the background is taken: it changes by less than the noise
 SHIFT_SIDE = 1024  # pixels; of the middle of a field, in which the shift is found
@@ -40,7 +41,7 @@ def shift_of(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """
     (top, left) = (max(0, (side - SHIFT_SIDE) // 2) for side in first.shape)
     one, two = (
-        np.ascontiguousarray(channel[top : top + SHIFT_SIDE, left : left + SHIFT_SIDE])
+        channel[top : top + SHIFT_SIDE, left : left + SHIFT_SIDE].copy()  # OpenCV writes into it
         for channel in (first, second)
     )
     window = cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F)
@@ -57,3 +58,25 @@ def focus_of(smooth: np.ndarray, background: float) -> float:
     detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 2)
     level = float(smooth.mean()) - background
     return float(detail.std()) / level if level > 0 else 0.0
+
+
+def flags_of(quality: pd.DataFrame) -> pd.Series:
+    """Return what is odd about each row of a table of fields: sentences joined by `; `, or "".
+
+    Parameters
+    ----------
+    quality : a row for each source and field: shift_y and shift_x in pixels, and for red and green
+        `saturated_` and `focus_` followed by the colour
+    """
+    flags = pd.Series("", quality.index)
+
+    def flag(where: np.ndarray | pd.Series, text: str) -> None:
+        flags.loc[where] += "; " + text
+
+    shift = np.hypot(quality["shift_y"], quality["shift_x"])
+    flag(shift > MOST_SHIFT, f"{SHIFTED} by more than {MOST_SHIFT:g} pixel")
+    for colour in ("red", "green"):
+        flag(quality[f"saturated_{colour}"] > MOST_SATURATED, f"{colour} {SATURATED}")
+        focus = quality[f"focus_{colour}"]
+        flag(focus < LEAST_FOCUS * focus.median(), f"{colour} {BLURRED}")
+    return flags.str.removeprefix("; ")

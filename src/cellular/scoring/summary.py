@@ -17,7 +17,8 @@ NUMBERS: dict[str, Place] = {
     "pixel_f1": ("cell", "f1"),
     "count_error": ("count_error", "relative"),
 }
-# Where each number of the summary comes from: model, split, and place in <split>_eval.json.
+# Where each number of the summary comes from: model, split, and place in <split>_eval.json; or
+# `readout`, and the place in readout.json (`cellular.measuring.conclusions`).
 SOURCES: dict[Place, Place] = {
     **{
         (split, name): ("finetuned", split, *place)
@@ -25,6 +26,11 @@ SOURCES: dict[Place, Place] = {
         for name, place in NUMBERS.items()
     },
     ("pretrained", "ap50"): ("pretrained", "test", *NUMBERS["ap50"]),
+    ("readout", "red_puncta_error"): ("readout", "errors", "finetuned", "red_puncta"),
+    ("readout", "red_only_error"): ("readout", "errors", "finetuned", "red_only_fraction"),
+    ("readout", "red_puncta_concordance"): (
+        *("readout", "agreement", "finetuned", "red_puncta", "concordance"),
+    ),
 }
 
 
@@ -33,15 +39,18 @@ def summary_of(scores: dict[str, dict[str, dict]], best_valid_loss: float | None
 
     Parameters
     ----------
-    scores : by model, pretrained or finetuned, and by split, the content of `<split>_eval.json`
+    scores : by model, pretrained or finetuned, and by split, the content of `<split>_eval.json`;
+        under `readout` that of readout.json
     best_valid_loss : lowest validation loss of the training
 
     Returns
     -------
     dict
-        `NUMBERS` of the fine-tuned model by split, `pretrained.ap50` of the test split, and
-        `best_valid_loss`, each rounded to four decimals, without numbers that are not given or
-        undefined.
+        `NUMBERS` of the fine-tuned model by split, `pretrained.ap50` of the test split,
+        `best_valid_loss`, and `readout`: by how much the fine-tuned model's cells differ from the
+        annotated ones in their mean number of red puncta and their mean red-only fraction, and the
+        concordance of the puncta of found cells; each rounded to four decimals, without numbers
+        that are not given or undefined.
     """
     known = dict(flat(scores))
     names = {place: ".".join(source) for place, source in SOURCES.items()}

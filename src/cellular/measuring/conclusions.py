@@ -1,0 +1,80 @@
+"""Conclusions: what the tables of a measurement say, as numbers and sentences for JSON."""
+
+from typing import Any
+
+import pandas as pd
+
+from cellular.measuring.agreement import agreement, recall_sentence
+from cellular.measuring.classes import classify
+from cellular.measuring.effects import contrast, contrasts_by_time, course
+from cellular.measuring.measurement import ANNOTATED, Measurement
+from cellular.measuring.params import MeasureParams
+from cellular.measuring.wells import READOUTS
+
+
+def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) -> dict[str, Any]:
+    """Return what the tables say, without what is undefined.
+
+    Parameters
+    ----------
+    seed : decides which splits of wells are tried, if there are too many for all
+
+    Returns
+    -------
+    dict
+        `pixel_size`; by source `sources` (number of cells, means over all of them) and, if wells
+        are known, `courses` over time and, if two conditions are given, `contrasts` and
+        `contrasts_by_time`; with annotated outlines `classes`, and, if models are judged by them,
+        `judged` (their name together, and that of each) and, by source, `errors` (means over cells
+        minus those of the annotated ones), `agreement` and `recall`.
+    """
+    tables = measurement.tables
+    cells, wells = tables["cells"], tables["wells"]
+    found: dict[str, Any] = {
+        "pixel_size": measurement.pixel_size,
+        "sources": {source: _means(rows) for source, rows in _by_source(cells)},
+        "courses": {source: _of_each(course, rows) for source, rows in _by_source(wells)},
+    }
+    if len(params.conditions) == 2:
+        names = tuple(condition.partition("=")[0] for condition in params.conditions)
+        options = {"conditions": names, "seed": seed}
+        for name, function in (("contrasts", contrast), ("contrasts_by_time", contrasts_by_time)):
+            found[name] = {
+                source: _of_each(function, rows, **options) for source, rows in _by_source(wells)
+            }
+    annotated = cells[cells["source"] == ANNOTATED]
+    if len(annotated):
+        found["classes"] = classify(annotated)
+    if measurement.outcomes:
+        fields = {field for own in measurement.outcomes.values() for field in own["field"]}
+        found["judged"] = {"split": measurement.split, "fields": sorted(fields)}
+        found["agreement"] = {
+            source: agreement(annotated, cells[cells["source"] == source], own)
+            for source, own in measurement.outcomes.items()
+        }
+        judged = cells[cells["field"].isin(fields)]
+        means = {source: _means(rows)["means"] for source, rows in _by_source(judged)}
+        truth = means.pop(ANNOTATED)
+        found["errors"] = {
+            source: {name: value - truth[name] for name, value in own.items() if name in truth}
+            for source, own in means.items()
+        }
+        found["recall"] = {
+            source: recall_sentence(rows.drop(columns="source"))
+            for source, rows in _by_source(tables["recall"])
+        }
+    return found
+
+
+def _by_source(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each source, in the order in which sources come."""
+    return [(str(source), rows) for source, rows in table.groupby("source", sort=False)]
+
+
+def _means(cells: pd.DataFrame) -> dict[str, Any]:
+    means = cells[[*READOUTS]].mean().dropna()
+    return {"cells": len(cells), "means": {name: float(value) for name, value in means.items()}}
+
+
+def _of_each(function: Any, wells: pd.DataFrame, **options: Any) -> dict[str, Any]:
+    return {name: function(wells, name, **options) for name in READOUTS}

@@ -1,0 +1,204 @@
+"""Measurement: the read-out of many fields, with annotated outlines and with those of models.
+
+Its tables, each of which becomes a file:
+
+cells, puncta        a row for each cell, and for each punctum
+fields, wells        means over the cells of a field, and of a well at a time point
+costs                what errors of outlines do to the means of fields and wells, by kind of error
+recall               how many of the dim and the bright, the small and the large cells are found
+bearing              means after annotated outlines were moved, or annotated cells merged
+courses/<source>     means over wells at each time point
+
+The last four compare models with annotated outlines, and are there if both are.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from cellular.base.errors import InputError
+from cellular.base.queues import in_order
+from cellular.imaging.fields import Pair, read_classes
+from cellular.imaging.images import read_labels
+from cellular.measuring.agreement import cost, partners, recall_by_quarter
+from cellular.measuring.channels import Channels
+from cellular.measuring.params import MeasureParams
+from cellular.measuring.perturbed import bearing
+from cellular.measuring.quality import flags_of
+from cellular.measuring.readout import Field, field_of, measure
+from cellular.measuring.wells import READOUTS, by_field, by_well
+
+ANNOTATED = "annotated"  # the source of outlines that all others are compared with
+AHEAD = 1  # fields that are read before they are measured
+KEYS = ["source", "field"]
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The label maps of fields."""
+
+    maps: Mapping[str, Mapping[str, Path]]  # by source and field
+    annotated: Mapping[str, Pair]  # the annotated fields among them, whose cells may have classes
+    judged: Sequence[str]  # annotated fields on which the other sources are judged
+    split: str = ""  # what these fields are called together
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The tables by name, and what became of the cells of judged fields, by source."""
+
+    tables: dict[str, pd.DataFrame]
+    outcomes: dict[str, pd.DataFrame]  # `cellular.measuring.agreement.partners`
+    split: str  # the name of these fields
+    pixel_size: float  # µm, of the first field
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured in one field."""
+
+    pixel_size: float
+    cells: list[pd.DataFrame]  # of each source
+    puncta: list[pd.DataFrame]
+    quality: list[dict]
+    outcomes: dict[str, pd.DataFrame]  # of a judged field, by source
+    bearing: list[pd.DataFrame]  # of a judged field
+
+
+def measure_fields(
+    channels: Mapping[str, Channels],
+    outlines: Outlines,
+    params: MeasureParams,
+    *,
+    pixel_size: float | None = None,
+    seed: int = 0,
+) -> Measurement:
+    """Measure all fields that have channels and a label map.
+
+    Parameters
+    ----------
+    channels : by field
+    pixel_size : µm, in place of what the files say
+    seed : decides which cells are merged to see what that changes
+
+    Raises
+    ------
+    UnknownChannels
+        If it is not known which channel is which, or how large a pixel is.
+    InputError
+        If no field has both, or a file cannot be read, or sizes differ.
+    """
+    names = [name for name in channels if any(name in own for own in outlines.maps.values())]
+    if not names:
+        raise InputError(
+            f"{next(iter(channels), 'no channels')}: no label map of that name, nor for any other "
+            f"of {len(channels)} fields; expected <field>.png or .tif"
+        )
+
+    def read(name: str) -> tuple[str, Field]:
+        red, green, size = channels[name].read(params, pixel_size)
+        return name, field_of(red, green, size, params)
+
+    bar = tqdm(names, "measure", unit="field", leave=False)
+    ready = in_order(read, bar, threads=1, ahead=AHEAD)
+    measured = [_measured(name, field, outlines, params, seed) for name, field in ready]
+    quality = pd.DataFrame([row for one in measured for row in one.quality])
+    quality["flags"] = flags_of(quality)
+    cells = _joined(table for one in measured for table in one.cells)
+    cells = cells.merge(quality[[*KEYS, "flags"]], "left", on=KEYS)
+    outcomes = {
+        source: _joined(one.outcomes[source] for one in measured if source in one.outcomes)
+        for source in outlines.maps
+        if any(source in one.outcomes for one in measured)
+    }
+    wells = by_well(cells)
+    tables = {
+        "cells": cells,
+        "puncta": _joined(table for one in measured for table in one.puncta),
+        "fields": quality.merge(by_field(cells), "left", on=KEYS).fillna({"cells": 0}),
+        "wells": wells,
+    }
+    tables |= {f"courses/{source}": rows for source, rows in _courses(wells).items()}
+    if outcomes:
+        tables |= {"costs": _costs(cells, outcomes), "recall": _recall(cells, outcomes)}
+        tables["bearing"] = _joined(table for one in measured for table in one.bearing)
+    return Measurement(tables, outcomes, outlines.split, measured[0].pixel_size)
+
+
+def _measured(
+    name: str, field: Field, outlines: Outlines, params: MeasureParams, seed: int
+) -> _Measured:
+    """Measure a field with the label maps of all sources."""
+    maps = {
+        source: _labels(own[name], field) for source, own in outlines.maps.items() if name in own
+    }
+    found = _Measured(field.pixel_size, [], [], [], {}, [])
+    for source, labels in maps.items():
+        reading = measure(field, labels)
+        about = {"source": source, "field": name}
+        cells = reading.cells.assign(**dict.fromkeys(("timepoint", "well", "condition", "class")))
+        cells = cells.assign(**about, **params.origin(name))
+        if source == ANNOTATED and (classes := read_classes(outlines.annotated[name])):
+            cells["class"] = classes
+        found.cells.append(cells[[*KEYS, *cells.columns.drop(KEYS)]])
+        puncta = reading.puncta.assign(**about)
+        found.puncta.append(puncta[[*KEYS, *puncta.columns.drop(KEYS)]])
+        found.quality.append(about | reading.quality)
+    if name in outlines.judged and ANNOTATED in maps:
+        truth = maps.pop(ANNOTATED)
+        for source, labels in maps.items():
+            found.outcomes[source] = partners(name, truth, labels)
+        table = bearing(truth, lambda labels: measure(field, labels).cells, seed)
+        found.bearing.append(table.assign(field=name)[["field", *table.columns]])
+    return found
+
+
+def _labels(path: Path, field: Field) -> np.ndarray:
+    labels, (height, width) = read_labels(path), field.channels[0].shape
+    if labels.shape != (height, width):
+        raise InputError(
+            f"{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but the channels have "
+            f"{width} x {height}; label map and channels of a field must be of one size"
+        )
+    return labels
+
+
+def _courses(wells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return by source the means over wells at each time point."""
+    return {
+        str(source): rows.groupby("timepoint")[[*READOUTS]].mean().reset_index()
+        for source, rows in wells.groupby("source", sort=True)
+    }
+
+
+def _costs(cells: pd.DataFrame, outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return `cost` of fields and of wells, of all sources."""
+    tables = []
+    for source, own in outcomes.items():
+        judged = cells[cells["field"].isin(own["field"])]
+        annotated, predicted = (judged[judged["source"] == name] for name in (ANNOTATED, source))
+        for by in ("field", "well"):
+            table = cost(annotated, predicted, own, by).rename(columns={by: "group"})
+            table.insert(0, "by", by)
+            table.insert(0, "source", source)
+            tables.append(table)
+    return _joined(tables)
+
+
+def _recall(cells: pd.DataFrame, outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return `recall_by_quarter` of all sources."""
+    annotated = cells[cells["source"] == ANNOTATED]
+    tables = []
+    for source, own in outcomes.items():
+        table = recall_by_quarter(annotated, own)
+        table.insert(0, "source", source)
+        tables.append(table)
+    return _joined(tables)
+
+
+def _joined(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(list(tables), ignore_index=True)
