@@ -176,7 +176,7 @@ def cost(
             mean = changed
     columns = {"annotated": start, "predicted": stop, "difference": stop - start}
     columns |= dict(zip(PARTS, shares / len(orders), strict=True))
-    index = pd.MultiIndex.from_product([groups, READOUTS], names=[by, "readout"])
+    index = pd.MultiIndex.from_product([groups, [*READOUTS]], names=[by, "readout"])
     table = pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index)
     return table.dropna().reset_index()
 
