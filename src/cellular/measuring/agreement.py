@@ -129,8 +129,9 @@ def _agreement_of(first: pd.Series, second: pd.Series) -> dict[str, float]:
     if x.size > 1:
         half = LIMITS * float(np.std(y - x, ddof=1))
         measures |= {"low": measures["bias"] - half, "high": measures["bias"] + half}
-        if np.ptp([x, y]) > 0:
-            spread = np.var(x) + np.var(y) + (x.mean() - y.mean()) ** 2
+        spread = np.var(x) + np.var(y) + (x.mean() - y.mean()) ** 2
+        # Rounding makes spread of equal values, and none of values whose squares are below 1e-323.
+        if np.ptp([x, y]) > 0 and spread > 0:
             measures["concordance"] = float(2 * np.cov(x, y, ddof=0)[0, 1] / spread)
     return measures
 
