@@ -49,11 +49,13 @@ def run(small: bool = False) -> Message:
     if small:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            prepared, flows = prepare(raw(folder, small), folder, params.prepare)
-            found = _measure(params, SMALL, prepared, flows, pretrained(folder), folder)
+            source = raw(folder)
+            prepared, flows = prepare(source, folder, params.prepare)
+            found = _measure(params, SMALL, source, prepared, flows, pretrained(folder), folder)
         return Message(f"one short run, {len(found['test'])} numbers of the test split")
     committed = read_json(ROOT / "metrics/summary.json")
-    inputs = (ROOT / "data/prepared" / params.class_name, ROOT / "data/flows")
+    names = ("data/raw", f"data/prepared/{params.class_name}", "data/flows")
+    inputs = [ROOT / name for name in names]
     weights = ROOT / "models/pretrained/cellular_pretrained"
     missing = [str(path) for path in (*inputs, weights) if not path.exists()]
     if missing:
@@ -103,12 +105,13 @@ def tolerances_of(committed: dict, runs: Sequence[dict]) -> dict:
 def _measure(
     params: Params,
     changes: dict[str, Any],
+    source: Path,
     prepared: Path,
     flows: Path,
     weights: Path,
     folder: Path,
 ) -> dict:
-    """Train and score with some parameters changed, and return the summary."""
+    """Train, score and measure with some parameters changed, and return the summary."""
     flags = {name: str(value) for name, value in changes.items()}
     threads = {"OMP_NUM_THREADS": flags.pop("threads")} if "threads" in flags else {}
     seed = flags.pop("seed", params.seed)
@@ -132,6 +135,12 @@ def _measure(
             *("--channels", *params.channels.pretrained),
             *("--diameter", params.diameter.pretrained),
         ],
+        [
+            *("src/measure.py", source, "--annotated", prepared / "test"),
+            *("--labels", f"finetuned={folder / 'finetuned/images'}"),
+            *("--dataset", params.dataset, "--seed", params.eval.seed),
+            *("--output", folder / "readout"),
+        ],
     ):
         done = subprocess.run(
             [sys.executable, *map(str, command), "--params", "params.yaml"],
@@ -145,6 +154,7 @@ def _measure(
     scores = {
         "finetuned": read_scores(folder / "finetuned", ("test", "valid")),
         "pretrained": read_scores(folder / "scored", ("test",)),
+        "readout": read_json(folder / "readout.json"),
     }
     return summary_of(scores, read_json(folder / "train.json")["best_valid_loss"])
 

@@ -1,9 +1,9 @@
-"""CELLULAR experiments: fields and masks of autophagic cells, Cellpose trained on them, and scores.
+"""CELLULAR experiments: masks of autophagic cells, Cellpose trained on them, scores, read-outs.
 
 Packages stand on floors, and import only from floors below their own (`make lint` checks it):
 
     fetching | training | evaluating | segmenting | exporting | reporting     the stages
-    models
+    measuring | models
     network | scoring | preparing
     imaging | experiments
     base
