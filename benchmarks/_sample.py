@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import tifffile
 import torch
 
 from cellular.fetching.datasets import fetch_dataset
@@ -29,6 +30,8 @@ def raw(folder: Path, small: bool = False) -> Path:
             pixels = read_image(image)[corner]
             image.unlink()
             cv2.imwrite(str(image.with_suffix(".png")), pixels[..., ::-1])
+        for path in sorted((output / "channels").iterdir()):
+            tifffile.imwrite(path, tifffile.imread(path)[corner])
         for path in sorted((output / "masks").iterdir()):
             write_labels(path, relabel(read_labels(path)[corner]))
     return output

@@ -49,7 +49,7 @@ def run(small: bool = False) -> Message:
     if small:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            source = raw(folder)
+            source = raw(folder, small)
             prepared, flows = prepare(source, folder, params.prepare)
             found = _measure(params, SMALL, source, prepared, flows, pretrained(folder), folder)
         return Message(f"one short run, {len(found['test'])} numbers of the test split")
