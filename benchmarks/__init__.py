@@ -19,7 +19,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
-NAMED = ("quality", "tolerance", "unseen")  # these take long, and run only when they are named
+NAMED = (
+    "puncta",
+    "quality",
+    "tolerance",
+    "unseen",
+)  # these take long, and run only when they are named
 
 
 @dataclass(frozen=True)

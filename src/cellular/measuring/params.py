@@ -43,13 +43,14 @@ class MeasureParams(Section):
     largest: Float = Field(1.9, gt=0)
     """µm, diameter of the largest puncta: what is wider belongs to the surroundings"""
     min_area: Float = Field(0.15, ge=0)
-    """µm², area of a punctum at least. Larger: fewer puncta that are noise, or faint"""
+    """µm², area of a punctum at half of its height, at least. Larger: fewer puncta that are noise,
+    or small"""
     contrast: Float = Field(0.25, gt=0)
-    """height of a punctum above its surroundings in the cell, at least, in multiples of what those
-    are above the field's background. Larger: fewer and brighter puncta"""
+    """height of a punctum's brightest point above its surroundings in the cell, at least, in
+    multiples of what those are above the field's background. Larger: fewer and brighter puncta"""
     noise: Float = Field(6.0, gt=0)
-    """the same height in standard deviations of the cell's noise, at least, which decides in cells
-    that are hardly brighter than the background"""
+    """the same height in standard deviations of the noise at that brightness, at least, which
+    decides in cells that are hardly brighter than the background"""
     names: NoneOr[Annotated[Text, AfterValidator(_naming)]] = None
     """regular expression for the names of your fields, with the groups (?P<well>...) and, if there
     are several, (?P<timepoint>...); none: CELLULAR's names"""

@@ -6,6 +6,7 @@ import pandas as pd
 
 EVERY = 4  # pixels from which the background is taken: it changes by less than the noise
 SHIFT_SIDE = 1024  # pixels; of the middle of a field, in which the shift is found
+LEAST_SIDE = 16  # pixels of a field, for a shift to be found
 MOST_SHIFT = 1.0  # pixel; more than that, and small puncta of two channels lie side by side
 MOST_SATURATED = 0.001  # share of a channel's pixels at its highest value
 LEAST_FOCUS = 0.5  # of the median over all fields
@@ -37,13 +38,17 @@ def background_of(smooth: np.ndarray, labels: np.ndarray) -> float:
 def shift_of(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Return by how many pixels (y, x) the second channel lies further down and right.
 
-    Phase correlation (Kuglin and Hines, 1975) of the middle of two channels, (H, W) float32.
+    Phase correlation (Kuglin and Hines, 1975) of the middle of two channels, (H, W) float32. Where
+    there is nothing to compare, in a flat or a tiny channel, the shift counts as 0.
     """
     (top, left) = (max(0, (side - SHIFT_SIDE) // 2) for side in first.shape)
+    # Copies, as OpenCV multiplies what it is given by the window, in place.
     one, two = (
-        channel[top : top + SHIFT_SIDE, left : left + SHIFT_SIDE].copy()  # OpenCV writes into it
+        channel[top : top + SHIFT_SIDE, left : left + SHIFT_SIDE].copy()
         for channel in (first, second)
     )
+    if min(one.shape) < LEAST_SIDE or not np.ptp(one) or not np.ptp(two):
+        return 0.0, 0.0
     window = cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F)
     (x, y), _ = cv2.phaseCorrelate(one, two, window)
     return y, x

@@ -14,7 +14,7 @@ from cellular.imaging.normalisation import saturated
 from cellular.measuring.params import MeasureParams
 from cellular.measuring.puncta import Heights, heights_of, puncta_of, standing
 from cellular.measuring.quality import background_of, focus_of, shift_of
-from cellular.measuring.tables import runs_of, table_of
+from cellular.measuring.tables import table_of
 
 COLOURS = "red", "green"  # mRFP, which acid leaves bright, and EGFP, which it quenches
 OF_PUNCTA = ("", "_area_um2", "_share", "_per_100um2", "_contrast")
@@ -82,19 +82,19 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     cells["red_only"] = cells["red_puncta"] - cells["double_positive"]
     cells["red_only_fraction"] = cells["red_only"] / cells["red_puncta"].where(lambda n: n > 0)
     for table in (cells, puncta):
-        table["label"] = np.asarray(found)[table["label"]]
+        table["label"] = np.asarray(found).astype(np.int64)[table["label"]]
     return Reading(cells, puncta, _quality(field, grounds))
 
 
 def _puncta(field: Field, labels: np.ndarray, grounds: tuple[float, float]) -> pd.DataFrame:
     """Return the puncta of both channels."""
-    runs = runs_of(labels)
     seen = _both(
-        lambda pair: standing(pair[0], labels, runs, pair[1], field.params),
+        lambda pair: standing(pair[0], labels, pair[1], field.params),
         tuple(zip(field.heights, grounds, strict=True)),
     )
     tables = _both(
-        lambda pair: puncta_of(labels, *pair, field.params, field.pixel_size), (seen, seen[::-1])
+        lambda pair: puncta_of(labels, pair[0], pair[1], field.params, field.pixel_size),
+        (seen, seen[::-1]),
     )
     named = [table.assign(channel=colour) for table, colour in zip(tables, COLOURS, strict=True)]
     puncta = pd.concat(named, ignore_index=True)
