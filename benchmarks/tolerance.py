@@ -54,8 +54,8 @@ def run(small: bool = False) -> Message:
             found = _measure(params, SMALL, source, prepared, flows, pretrained(folder), folder)
         return Message(f"one short run, {len(found['test'])} numbers of the test split")
     committed = read_json(ROOT / "metrics/summary.json")
-    names = ("data/raw", f"data/prepared/{params.class_name}", "data/flows")
-    inputs = [ROOT / name for name in names]
+    data = ROOT / "data"
+    inputs = (data / "raw", data / "prepared" / params.class_name, data / "flows")
     weights = ROOT / "models/pretrained/cellular_pretrained"
     missing = [str(path) for path in (*inputs, weights) if not path.exists()]
     if missing:
