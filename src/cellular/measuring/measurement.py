@@ -24,6 +24,7 @@ from cellular.base.errors import InputError
 from cellular.base.queues import in_order
 from cellular.imaging.fields import Pair, read_classes
 from cellular.imaging.images import read_labels
+from cellular.imaging.masks import check_size
 from cellular.measuring.agreement import cost, partners, recall_by_quarter
 from cellular.measuring.channels import Channels
 from cellular.measuring.params import MeasureParams
@@ -99,13 +100,15 @@ def measure_fields(
             f"of {len(channels)} fields; expected <field>.png or .tif"
         )
 
-    def read(name: str) -> tuple[str, Field]:
+    def read(name: str) -> tuple[str, Field, dict[str, np.ndarray]]:
         red, green, size = channels[name].read(params, pixel_size)
-        return name, field_of(red, green, size, params)
+        maps = _maps(name, outlines, red.shape)
+        inside = np.any([labels > 0 for labels in maps.values()], axis=0)
+        return name, field_of(red, green, size, params, inside), maps
 
     bar = tqdm(names, "measure", unit="field", leave=False)
     ready = in_order(read, bar, threads=1, ahead=AHEAD)
-    measured = [_measured(name, field, outlines, params, seed) for name, field in ready]
+    measured = [_measured(*item, outlines, params, seed) for item in ready]
     quality = pd.DataFrame([row for one in measured for row in one.quality])
     quality["flags"] = flags_of(quality)
     cells = _joined(table for one in measured for table in one.cells)
@@ -130,12 +133,14 @@ def measure_fields(
 
 
 def _measured(
-    name: str, field: Field, outlines: Outlines, params: MeasureParams, seed: int
+    name: str,
+    field: Field,
+    maps: dict[str, np.ndarray],
+    outlines: Outlines,
+    params: MeasureParams,
+    seed: int,
 ) -> _Measured:
     """Measure a field with the label maps of all sources."""
-    maps = {
-        source: _labels(own[name], field) for source, own in outlines.maps.items() if name in own
-    }
     found = _Measured(field.pixel_size, [], [], [], {}, [])
     for source, labels in maps.items():
         reading = measure(field, labels)
@@ -147,7 +152,7 @@ def _measured(
         found.cells.append(cells[[*KEYS, *cells.columns.drop(KEYS)]])
         puncta = reading.puncta.assign(**about)
         found.puncta.append(puncta[[*KEYS, *puncta.columns.drop(KEYS)]])
-        found.quality.append(about | reading.quality)
+        found.quality.append(about | field.quality)
     if name in outlines.judged and ANNOTATED in maps:
         truth = maps.pop(ANNOTATED)
         for source, labels in maps.items():
@@ -157,14 +162,13 @@ def _measured(
     return found
 
 
-def _labels(path: Path, field: Field) -> np.ndarray:
-    labels, (height, width) = read_labels(path), field.channels[0].shape
-    if labels.shape != (height, width):
-        raise InputError(
-            f"{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but the channels have "
-            f"{width} x {height}; label map and channels of a field must be of one size"
-        )
-    return labels
+def _maps(name: str, outlines: Outlines, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return the label maps of a field, by source."""
+    paths = {source: own[name] for source, own in outlines.maps.items() if name in own}
+    maps = {source: read_labels(path) for source, path in paths.items()}
+    for source, labels in maps.items():
+        check_size(paths[source], labels.shape, Path(f"the channels of {name}"), shape)
+    return maps
 
 
 def _courses(wells: pd.DataFrame) -> dict[str, pd.DataFrame]:

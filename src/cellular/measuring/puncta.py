@@ -6,6 +6,9 @@ pixel has a height above its surroundings, whatever these are. A punctum has a b
 is higher than two thresholds: a multiple of the noise at that brightness, and a part of what the
 surroundings are above the field's background. It reaches to half of its own height, so that its
 area does not grow with its brightness, and puncta that touch are parted by a watershed.
+
+Puncta are found in the whole field, before any label map is looked at: whoever draws the outlines
+of cells, the puncta are the same.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from skimage.segmentation import watershed
 from cellular.measuring.params import MeasureParams
 
 NORMAL = 1.4826  # standard deviation of normally distributed values by their median distance
-EVERY = 4  # pixels from which the noise is taken
+EVERY = 16  # pixels from which the noise is taken
 STEPS = 64  # of brightness, in each of which the noise is measured
 FEWEST = 100  # pixels of a step
 ROUNDING = 1e-5  # of the brightest pixel; what differs by less is rounding, and no signal
@@ -30,9 +33,8 @@ SHARED = 0.25
 
 # Columns in their order.
 COLUMNS = {
-    "label": "int64",  # of the cell
-    "y": "float64",  # pixels, mean of the punctum's pixels
-    "x": "float64",
+    "y": "int64",  # pixels, place of the brightest point
+    "x": "int64",
     "area": "int64",  # pixels
     "area_um2": "float64",
     "height": "float64",  # grey values above the surroundings, mean
@@ -40,26 +42,6 @@ COLUMNS = {
     "other_contrast": "float64",  # contrast of the same pixels in the other channel
     "double": "bool",  # whether these pixels stand out in the other channel, too
 }
-
-
-@dataclass(frozen=True)
-class Heights:
-    """A channel, smoothed, and what lies around each pixel: (H, W) float32 grey values."""
-
-    smooth: np.ndarray
-    surroundings: np.ndarray
-    detail: np.ndarray  # what is left of `smooth` without what is twice as wide
-    residual: np.ndarray  # what smoothing took away
-    sigma: float  # pixels, of the Gaussian that smoothed
-
-
-def heights_of(channel: np.ndarray, params: MeasureParams, pixel_size: float) -> Heights:
-    """Return what does not depend on cells. `channel` is (H, W) float32, `pixel_size` in µm."""
-    sigma = params.smallest / 2 / pixel_size
-    smooth = cv2.GaussianBlur(channel, (0, 0), sigma)
-    around = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, _disc(params.largest / pixel_size))
-    detail = smooth - cv2.GaussianBlur(smooth, (0, 0), 2 * sigma)
-    return Heights(smooth, around, detail, np.abs(channel - smooth), sigma)
 
 
 @dataclass(frozen=True)
@@ -73,32 +55,46 @@ class Standing:
 
 
 def standing(
-    heights: Heights, labels: np.ndarray, background: float, params: MeasureParams
+    channel: np.ndarray,
+    smooth: np.ndarray,
+    background: float,
+    params: MeasureParams,
+    pixel_size: float,
 ) -> Standing:
-    """Return how far the pixels of a channel stand out, in cells.
+    """Return how far the pixels of a channel stand out.
 
     Parameters
     ----------
-    labels : (H, W) label map
+    channel, smooth : (H, W) float32 grey values, and the same, smoothed by `smoothed`
     background : grey value of the field outside all cells
+    pixel_size : µm
     """
-    inside = labels > 0
-    around = heights.surroundings[inside]
-    height = heights.smooth - heights.surroundings
-    level, usual, spread = _noise(around, height[inside], heights.residual[inside])
+    sigma = sigma_of(params, pixel_size)
+    around = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, _disc(params.largest / pixel_size))
+    height = smooth - around
+    level, usual, spread = _noise(around, height, np.abs(channel - smooth))
     # A Gaussian lowers the deviation of white noise 2 sqrt(pi) sigma times.
-    spread *= NORMAL / max(2 * np.sqrt(np.pi) * heights.sigma, 1)
-    spread = np.maximum(spread, ROUNDING * heights.smooth.max())
-    noise, offset = np.zeros((2, *labels.shape), np.float32)
-    noise[inside] = np.interp(around, level, spread)
-    offset[inside] = np.interp(around, level, usual)
-    above = heights.surroundings + offset - np.float32(background)
+    spread *= NORMAL / max(2 * np.sqrt(np.pi) * sigma, 1)
+    spread = np.maximum(spread, ROUNDING * smooth.max())
+    noise = np.interp(around, level, spread).astype(np.float32)
+    offset = np.interp(around, level, usual).astype(np.float32)
+    above = around + offset - np.float32(background)
     return Standing(
         height - offset,
-        heights.detail,
+        smooth - cv2.GaussianBlur(smooth, (0, 0), 2 * sigma),
         np.maximum(above, noise),
         np.maximum(params.noise * noise, params.contrast * above),
     )
+
+
+def sigma_of(params: MeasureParams, pixel_size: float) -> float:
+    """Return the standard deviation, in pixels, of the Gaussian that smooths channels."""
+    return params.smallest / 2 / pixel_size
+
+
+def smoothed(channel: np.ndarray, params: MeasureParams, pixel_size: float) -> np.ndarray:
+    """Return a channel, (H, W) float32, smoothed to the size of the smallest puncta."""
+    return cv2.GaussianBlur(channel, (0, 0), sigma_of(params, pixel_size))
 
 
 def _noise(level: np.ndarray, height: np.ndarray, residual: np.ndarray) -> np.ndarray:
@@ -109,85 +105,70 @@ def _noise(level: np.ndarray, height: np.ndarray, residual: np.ndarray) -> np.nd
 
     Parameters
     ----------
-    level, height, residual : (n,), of the pixels in cells
+    level, height, residual : (H, W), of the field
     """
-    values = np.stack([level, height, residual])[:, ::EVERY]
-    if not values.size:
-        return np.zeros((3, 1))
+    values = np.stack([plane.ravel()[::EVERY] for plane in (level, height, residual)])
     steps = np.clip(values.shape[1] // FEWEST, 1, STEPS)
     parts = np.array_split(values[:, np.argsort(values[0])], steps, axis=1)
     return np.stack([np.median(part, axis=1) for part in parts], axis=1).astype(np.float64)
 
 
 def puncta_of(
-    labels: np.ndarray,
-    channel: Standing,
-    other: Standing,
-    params: MeasureParams,
-    pixel_size: float,
+    channel: Standing, other: Standing, params: MeasureParams, pixel_size: float
 ) -> pd.DataFrame:
-    """Find the puncta of a channel in all cells of a field.
+    """Find the puncta of a channel, in the whole field.
 
     A punctum is double if its pixels stand out in the other channel, too. There, only fine detail
     counts, as a punctum in a cluster also has light from its neighbours.
 
     Parameters
     ----------
-    labels : (H, W) label map
     channel, other : of the same field
     pixel_size : µm
 
     Returns
     -------
-    a row for each punctum, by cell and then from top to bottom, with `COLUMNS`
+    a row for each punctum, from top to bottom, with `COLUMNS`
     """
-    markers, parts = _parts(channel, labels, params.smallest / pixel_size)
-    # A punctum is of the cell in which its brightest point lies, and ends where that cell does.
-    cells = np.zeros(markers.max() + 1, np.int64)
-    cells[markers] = labels
-    places = np.flatnonzero((parts > 0) & (cells[parts] == labels))
+    markers, parts = _parts(channel, params.smallest / pixel_size)
+    _, first = np.unique(markers, return_index=True)  # of a flat top, its first pixel
+    y, x = np.divmod(first[1:], markers.shape[1])
+    places = np.flatnonzero(parts)
     number = parts.ravel()[places] - 1
     height = channel.height.ravel()[places]
-    top = np.zeros(len(cells) - 1, np.float32)
+    top = np.zeros(len(y), np.float32)
     np.maximum.at(top, number, height)
     kept = height >= top[number] / 2
-    places, number, cells = places[kept], number[kept], cells[1:]
-
-    area = np.bincount(number, minlength=len(cells))
+    places, number = places[kept], number[kept]
+    area = np.bincount(number, minlength=len(y))
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(number, values, minlength=len(cells)) / area
+        return np.bincount(number, values.ravel()[places], minlength=len(y)) / area
 
-    def contrast(seen: Standing) -> np.ndarray:
-        return mean(seen.height.ravel()[places]) / mean(seen.level.ravel()[places])
-
-    y, x = np.divmod(places, labels.shape[1])
-    there = mean(other.detail.ravel()[places]) > SHARED * mean(other.threshold.ravel()[places])
     table = pd.DataFrame(
         {
-            "label": cells,
-            "y": mean(y),
-            "x": mean(x),
+            "y": y,
+            "x": x,
             "area": area,
             "area_um2": area * pixel_size**2,
-            "height": mean(height[kept]),
-            "contrast": contrast(channel),
-            "other_contrast": contrast(other),
-            "double": there,
+            "height": mean(channel.height),
+            "contrast": mean(channel.height) / mean(channel.level),
+            "other_contrast": mean(other.height) / mean(other.level),
+            "double": mean(other.detail) > SHARED * mean(other.threshold),
         }
     ).astype(COLUMNS)
     table = table[table["area_um2"] >= params.min_area]
-    return table.sort_values(["label", "y", "x"], ignore_index=True)
+    return table.sort_values(["y", "x"], ignore_index=True)
 
 
-def _parts(channel: Standing, labels: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+def _parts(channel: Standing, smallest: float) -> tuple[np.ndarray, np.ndarray]:
     """Return label maps of the brightest points, and of what lies around each.
 
     The points are those of the fine detail: in a cluster, it has more of them than the height.
     """
-    mask = (channel.height > channel.threshold / 2) & (labels > 0)
-    peaks = mask & (channel.detail == cv2.dilate(channel.detail, _disc(smallest)))
-    peaks &= channel.height > channel.threshold
+    mask = channel.height > channel.threshold / 2
+    peaks = channel.height > channel.threshold
+    peaks &= channel.detail == cv2.dilate(channel.detail, _disc(smallest))
     _, markers = cv2.connectedComponents(peaks.astype(np.uint8))
     return markers, watershed(-channel.detail, markers, mask=mask)
 

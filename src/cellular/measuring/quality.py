@@ -24,7 +24,8 @@ def background_of(smooth: np.ndarray, labels: np.ndarray) -> float:
     Parameters
     ----------
     smooth : (H, W), smoothed channel
-    labels : (H, W) label map; where it leaves nothing outside, the mode is that of the whole field
+    labels : (H, W) label map, or bool; where it leaves nothing outside, the mode is that of the
+        whole field
     """
     outside = smooth[labels == 0]
     values = np.sort((outside if outside.size else smooth.ravel())[::EVERY].astype(np.float64))

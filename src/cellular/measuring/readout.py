@@ -7,15 +7,17 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from skimage.segmentation import relabel_sequential
 
 from cellular.imaging.microscopy import Image
 from cellular.imaging.normalisation import saturated
 from cellular.measuring.params import MeasureParams
-from cellular.measuring.puncta import Heights, heights_of, puncta_of, standing
+from cellular.measuring.puncta import Standing, puncta_of, smoothed, standing
 from cellular.measuring.quality import background_of, focus_of, shift_of
 from cellular.measuring.tables import table_of
 
+# Standard deviations of the noise that a cell's green is above the background, at least, if the
+# cell is to have a ratio: a cell without green would have one of hundreds, and decide the mean.
+LEAST_GREEN = 5
 COLOURS = "red", "green"  # mRFP, which acid leaves bright, and EGFP, which it quenches
 OF_PUNCTA = ("", "_area_um2", "_share", "_per_100um2", "_contrast")
 T = TypeVar("T")
@@ -23,13 +25,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Field:
-    """A field, filtered once for all label maps."""
+    """A field: what does not depend on the outlines of cells, found once for all label maps."""
 
-    channels: tuple[np.ndarray, np.ndarray]  # red and green, (H, W) float32 grey values each
-    heights: tuple[Heights, Heights]
+    above: np.ndarray  # (H, W, 2) float32, red and green above their backgrounds
+    puncta: pd.DataFrame  # a row for each: channel, then `cellular.measuring.puncta.COLUMNS`
+    faint: float  # grey value of a cell's mean green below which it has no ratio
     pixel_size: float  # µm
-    params: MeasureParams
-    shift: tuple[float, float]  # pixels (y, x) by which red lies further down and right than green
+    quality: dict[str, float]  # background, saturation, focus of each channel, shift between them
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,57 @@ class Reading:
     """What was measured in a field with one label map."""
 
     cells: pd.DataFrame  # a row for each cell
-    puncta: (
-        pd.DataFrame
-    )  # a row for each punctum: channel, then `cellular.measuring.puncta.COLUMNS`
-    quality: dict[str, float]  # background, saturation, focus of each channel, shift between them
+    puncta: pd.DataFrame  # the rows of the field's puncta that lie in cells, with their labels
 
 
-def field_of(red: np.ndarray, green: np.ndarray, pixel_size: float, params: MeasureParams) -> Field:
-    """Filter the channels of a field, (H, W) float32 each; `pixel_size` is in µm."""
+def field_of(
+    red: np.ndarray,
+    green: np.ndarray,
+    pixel_size: float,
+    params: MeasureParams,
+    cells: np.ndarray | None = None,
+) -> Field:
+    """Find background and puncta of a field.
+
+    Parameters
+    ----------
+    red, green : (H, W) float32 grey values
+    pixel_size : µm
+    cells : (H, W) bool, where cells are, by any label map; None: not known
+    """
     channels = red, green
-    heights = _both(lambda channel: heights_of(channel, params, pixel_size), channels)
-    return Field(channels, heights, pixel_size, params, shift_of(green, red))
+    known = np.zeros(red.shape, bool) if cells is None else cells
+
+    def look(channel: np.ndarray) -> tuple[float, float, Standing]:
+        smooth = smoothed(channel, params, pixel_size)
+        background = background_of(smooth, known)
+        focus = focus_of(smooth, background)
+        return background, focus, standing(channel, smooth, background, params, pixel_size)
+
+    looks = _both(look, channels)
+    seen = looks[0][2], looks[1][2]
+    tables = _both(lambda pair: puncta_of(pair[0], pair[1], params, pixel_size), (seen, seen[::-1]))
+    puncta = pd.concat(
+        [table.assign(channel=colour) for table, colour in zip(tables, COLOURS, strict=True)],
+        ignore_index=True,
+    )
+    y, x = shift_of(green, red)
+    quality = {"shift_y": y, "shift_x": x}
+    for colour, channel, (background, focus, _) in zip(COLOURS, channels, looks, strict=True):
+        quality[f"background_{colour}"] = background
+        quality[f"saturated_{colour}"] = saturated(channel)
+        quality[f"focus_{colour}"] = focus
+    faint = LEAST_GREEN * float(looks[1][2].level.min())  # in the dark, the level is the noise
+    above: np.ndarray = np.dstack(channels) - np.array([look[0] for look in looks], np.float32)
+    return Field(
+        above, puncta[["channel", *puncta.columns.drop("channel")]], faint, pixel_size, quality
+    )
 
 
 def measure(field: Field, labels: np.ndarray) -> Reading:
     """Measure all cells of a field.
+
+    A punctum is of the cell in which its brightest point lies.
 
     Parameters
     ----------
@@ -60,20 +98,14 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     Returns
     -------
     Reading
-        Brightness is above the field's background, where there is no cell.
+        Brightness is above the field's background.
     """
-    dense, _, found = relabel_sequential(labels)
-    dense = dense.astype(np.int32)
-    grounds = _both(lambda heights: background_of(heights.smooth, dense), field.heights)
-    puncta = _puncta(field, dense, grounds)
-    pixels = np.dstack(
-        [
-            channel - np.float32(ground)
-            for channel, ground in zip(field.channels, grounds, strict=True)
-        ]
-    )
-    cells = table_of(dense, Image(pixels, COLOURS), field.pixel_size)
-    cells["ratio"] = (cells["mean_red"] / cells["mean_green"]).where(cells["mean_green"] > 0)
+    owner = labels[field.puncta["y"], field.puncta["x"]].astype(np.int64)
+    puncta = field.puncta.assign(label=owner)[["label", *field.puncta.columns]]
+    puncta = puncta[owner > 0].sort_values(["label", "channel", "y", "x"], ignore_index=True)
+    cells = table_of(labels, Image(field.above, COLOURS), field.pixel_size)
+    green = cells["mean_green"]
+    cells["ratio"] = (cells["mean_red"] / green).where(green > field.faint)
     for colour in COLOURS:
         cells = cells.join(_counted(puncta[puncta["channel"] == colour], colour, cells))
     red = puncta[puncta["channel"] == "red"]
@@ -81,24 +113,7 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     cells["double_positive"] = cells["double_positive"].astype(int)
     cells["red_only"] = cells["red_puncta"] - cells["double_positive"]
     cells["red_only_fraction"] = cells["red_only"] / cells["red_puncta"].where(lambda n: n > 0)
-    for table in (cells, puncta):
-        table["label"] = np.asarray(found).astype(np.int64)[table["label"]]
-    return Reading(cells, puncta, _quality(field, grounds))
-
-
-def _puncta(field: Field, labels: np.ndarray, grounds: tuple[float, float]) -> pd.DataFrame:
-    """Return the puncta of both channels."""
-    seen = _both(
-        lambda pair: standing(pair[0], labels, pair[1], field.params),
-        tuple(zip(field.heights, grounds, strict=True)),
-    )
-    tables = _both(
-        lambda pair: puncta_of(labels, pair[0], pair[1], field.params, field.pixel_size),
-        (seen, seen[::-1]),
-    )
-    named = [table.assign(channel=colour) for table, colour in zip(tables, COLOURS, strict=True)]
-    puncta = pd.concat(named, ignore_index=True)
-    return puncta[["channel", *puncta.columns.drop("channel")]]
+    return Reading(cells, puncta)
 
 
 def _counted(puncta: pd.DataFrame, colour: str, cells: pd.DataFrame) -> pd.DataFrame:
@@ -110,23 +125,12 @@ def _counted(puncta: pd.DataFrame, colour: str, cells: pd.DataFrame) -> pd.DataF
     columns = (
         count,
         area,
-        area / cells["area_um2"],
+        (area / cells["area_um2"]).clip(upper=1),  # puncta reach beyond outlines
         100 * count / cells["area_um2"],
         labels.map(of_cell["contrast"].mean()),
     )
     names = (f"{colour}_puncta{end}" for end in OF_PUNCTA)
     return pd.DataFrame(dict(zip(names, columns, strict=True)))
-
-
-def _quality(field: Field, grounds: tuple[float, float]) -> dict[str, float]:
-    found = {"shift_y": field.shift[0], "shift_x": field.shift[1]}
-    for colour, channel, heights, ground in zip(
-        COLOURS, field.channels, field.heights, grounds, strict=True
-    ):
-        found[f"background_{colour}"] = ground
-        found[f"saturated_{colour}"] = saturated(channel)
-        found[f"focus_{colour}"] = focus_of(heights.smooth, ground)
-    return found
 
 
 def _both(function: Callable[..., T], items: tuple) -> tuple[T, T]:
