@@ -132,7 +132,7 @@ def planted(
         height = spots["contrast"] * np.maximum(level - background_of(smooth, labels), 0) * there
         spots[f"snr_{name}"] = height / noise_at(level, camera)
         light = _light(channel.shape, spots, height.to_numpy())
-        channels.append(_drawn(channel + light, np.sqrt(camera[0] * light), random))
+        channels.append(_drawn(channel + light, noise_at(light, (camera[0], 0.0)), random))
     return channels[0], channels[1], spots
 
 
@@ -181,7 +181,9 @@ def _places(
         y, x = np.divmod(random.permutation(own), labels.shape[1])
         chosen = _choose(np.stack([y, x], axis=1), int(count), crowded)
         rows += [(cell, *place) for place in chosen]
-    return pd.DataFrame(rows, columns=["label", "y", "x"]).astype({"y": float, "x": float})
+    return pd.DataFrame(rows, columns=["label", "y", "x"]).astype(
+        {"label": int, "y": float, "x": float}
+    )
 
 
 def _choose(candidates: np.ndarray, count: int, crowded: bool) -> np.ndarray:
