@@ -1,5 +1,6 @@
 """Figures: curves of two models, as SVG that takes its colours from the page it is embedded in."""
 
+import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ ON_THE_PAGE = {
 LINES: list[Style] = [{"linestyle": "--", "marker": "s"}, {"linestyle": "-", "marker": "o"}]
 BARS: list[Style] = [{"hatch": "//"}, {"hatch": ""}]
 POINTS: list[Style] = [{"marker": "s", "markerfacecolor": "none"}, {"marker": "o"}]
+SIZE = 5.6, 4.2  # inches
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "cellular",
@@ -58,7 +60,7 @@ def precision_by_iou(identifier: str, models: Sequence[str], curves: Sequence[pd
         axes.set(xlabel="IoU threshold", ylabel="average precision", ylim=(0, 1))
         axes.legend()
 
-    return _svg(identifier, "Average precision against IoU threshold", draw)
+    return as_svg(identifier, "Average precision against IoU threshold", draw)
 
 
 def losses(table: pd.DataFrame) -> str:
@@ -72,7 +74,7 @@ def losses(table: pd.DataFrame) -> str:
         axes.set(xlabel="epoch", ylabel="loss")
         axes.legend()
 
-    return _svg("loss", "Training and validation loss by epoch", draw)
+    return as_svg("loss", "Training and validation loss by epoch", draw)
 
 
 def f1_by_size(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
@@ -90,7 +92,7 @@ def f1_by_size(identifier: str, models: Sequence[str], tables: Sequence[pd.DataF
         axes.grid(axis="x", visible=False)
         axes.legend(ncols=2, loc="upper left")
 
-    return _svg(identifier, "F1 of cells by their size", draw)
+    return as_svg(identifier, "F1 of cells by their size", draw)
 
 
 def diameters(identifier: str, models: Sequence[str], tables: Sequence[pd.DataFrame]) -> str:
@@ -128,7 +130,7 @@ def _against(
         axes.set_aspect("equal")
         axes.legend(loc="upper left")
 
-    return _svg(identifier, f"Predicted against annotated {what}", draw)
+    return as_svg(identifier, f"Predicted against annotated {what}", draw)
 
 
 def _range_of(row: Any) -> str:
@@ -137,11 +139,25 @@ def _range_of(row: Any) -> str:
     return f"{row.from_px:.0f} to {row.to_px:.0f}" if row.from_px else f"to {row.to_px:.0f}"
 
 
-def _svg(identifier: str, title: str, draw: Callable[[Axes], None]) -> str:
-    """Return a figure as an SVG element; all identifiers in it begin with `identifier`."""
+def as_svg(
+    identifier: str,
+    title: str,
+    draw: Callable[..., None],
+    size: tuple[float, float] = SIZE,
+    panels: int = 1,
+) -> str:
+    """Return a figure as an SVG element.
+
+    Parameters
+    ----------
+    identifier : what all identifiers in it begin with
+    title : what screen readers say
+    draw : gets the axes of each panel, side by side, which share their vertical axis
+    size : width and height in inches, at which letters are 11 points high
+    """
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=size, layout="constrained")
+        draw(*figure.subplots(1, panels, sharey=True, squeeze=False)[0])
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
@@ -155,8 +171,10 @@ def _svg(identifier: str, title: str, draw: Callable[[Axes], None]) -> str:
     # The page decides the size, and screen readers read the title.
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        rf'<svg viewBox="\1" role="img" aria-label="{title}" xmlns="http://www.w3.org/2000/svg" '
-        r'xmlns:xlink="http://www.w3.org/1999/xlink">',
+        lambda found: (
+            f'<svg viewBox="{found[1]}" role="img" aria-label="{html.escape(title)}" '
+            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        ),
         text,
         count=1,
         flags=re.DOTALL,

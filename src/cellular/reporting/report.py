@@ -3,8 +3,6 @@
 The page holds everything that it shows: it loads no scripts, fonts or pictures from elsewhere.
 """
 
-import base64
-import io
 import json
 import os
 import subprocess
@@ -14,24 +12,22 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import UndefinedError
-from PIL import Image
 
 from cellular.base.errors import InputError
 from cellular.base.files import check_apart, check_new, together
 from cellular.base.params import flat
-from cellular.imaging.images import read_image
 from cellular.imaging.masks import FAR
 from cellular.reporting import figures
 from cellular.reporting.comparison import DECIDES, SplitComparison, compare
+from cellular.reporting.embedding import Figure, Picture, embedded
+from cellular.reporting.readout import NAMES, read_readout
 from cellular.reporting.templates import template
 from cellular.scoring.results import check_there, files_of, read_json, read_scores, read_table
 from cellular.scoring.scores import typical_first
 from cellular.scoring.uncertainty import SITE
 
-QUALITY = 50  # of WebP, at which outlines stay sharp
 SHA256, DIGITS = 64, 12  # length of a hash, and how much of it is shown
 DECISIVE = ("src", "params.yaml", "requirements.txt", "dvc.yaml")  # what decides a result
 KINDS = {
@@ -62,24 +58,6 @@ FIGURES = {
 }
 
 Run = dict[str, Any]  # what a training or an evaluation recorded about itself, by names with dots
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure and its caption."""
-
-    svg: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as it is embedded in the page."""
-
-    data: str  # data URI
-    width: int  # pixels
-    height: int
-    title: str
 
 
 @dataclass(frozen=True)
@@ -127,7 +105,7 @@ def write_report(
     """
     metrics_dir, output = Path(metrics_dir), Path(output)
     outputs = [output, *([Path(example)] if example else [])]
-    inputs = (*models, "prepare.json", "train.csv", "train.json")
+    inputs = (*models, "prepare.json", "train.csv", "train.json", *NAMES)
     check_apart(outputs, [metrics_dir / name for name in inputs])
     check_new(*outputs, force=force)
     comparisons = compare(metrics_dir, models, splits, seed, unit)
@@ -198,6 +176,7 @@ def _page(
             _split(folders, models, item, [of[item.split]["groups"] for of in scores])
             for item in comparisons
         ],
+        readout=read_readout(metrics_dir, _precision(comparisons)),
         losses=figures.losses(_losses(metrics_dir / "train.csv", training)),
         training=training,
         prepared=read_json(metrics_dir / "prepare.json"),
@@ -210,6 +189,16 @@ def _page(
         runs=[*of_training, *of_scores],
         environment=_environment([*of_training.values(), *of_scores.values()]),
     )
+
+
+def _precision(comparisons: Sequence[SplitComparison]) -> dict[str, dict[str, float]]:
+    """Return AP@0.5 by split and model, where it is defined."""
+    found = {}
+    for item in comparisons:
+        if row := item.scores.get(DECIDES):
+            numbers = row.first.number, row.second.number
+            found[item.split] = dict(zip(item.models, numbers, strict=True))
+    return found
 
 
 def _computed(dataset: str, model: str, runs: Mapping[str, Run]) -> dict[str, str]:
@@ -324,16 +313,8 @@ def _pictures(folders: Sequence[Path], models: Sequence[str], split: str) -> lis
     """Return the pictures of both models in turn; their worst fields may differ."""
     drawn = [_drawn(folder, split) for folder in folders]
     return [
-        _picture(item[0], f"{item[1]}, {model}{item[2]}")
+        embedded(item[0], f"{item[1]}, {model}{item[2]}")
         for of_both in zip_longest(*drawn)
         for item, model in zip(of_both, models, strict=True)
         if item
     ]
-
-
-def _picture(path: Path, title: str) -> Picture:
-    picture = Image.fromarray(np.ascontiguousarray(read_image(path)))
-    stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=QUALITY, method=6)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return Picture(f"data:image/webp;base64,{data}", *picture.size, title)

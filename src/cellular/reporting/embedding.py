@@ -1,0 +1,41 @@
+"""Embedding: pictures and figures as parts of a page that loads nothing from elsewhere."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cellular.imaging.images import read_image
+
+QUALITY = 50  # of WebP, at which outlines stay sharp
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its caption."""
+
+    svg: str
+    caption: str
+    least: int = 0  # pixels, the width below which its texts are too small: it scrolls then
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is embedded in the page."""
+
+    data: str  # data URI
+    width: int  # pixels
+    height: int
+    title: str
+
+
+def embedded(path: Path, title: str, quality: int = QUALITY) -> Picture:
+    """Read a picture and make it small enough for a page."""
+    picture = Image.fromarray(np.ascontiguousarray(read_image(path)))
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=quality, method=6)
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    return Picture(f"data:image/webp;base64,{data}", *picture.size, title)

@@ -1,0 +1,182 @@
+"""Errors on the page: what a model's outlines do to the read-outs, and how much these bear."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cellular.measuring.agreement import PARTS, QUARTERS
+from cellular.measuring.wells import READOUTS
+from cellular.reporting import readout_figures as figures
+from cellular.reporting.embedding import Figure
+from cellular.reporting.parts import Part, Table, interval, number, title_of
+
+SHOWN = "red_puncta"  # the read-out of the curves
+Costs = Mapping[str, Mapping[Any, Any]]  # by model and read-out
+BORNE = 10  # percent that its mean may change
+
+
+def agreement_part(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Part:
+    """Show how far single cells agree.
+
+    Parameters
+    ----------
+    found : what `cellular.measuring.agreement.agreement` returned, by model
+    """
+    text = (
+        "Each cell that a model found is compared with its annotated partner. Bias: the mean of "
+        "predicted minus annotated; 95 % of the differences are expected between the limits of "
+        "agreement (Bland and Altman). Concordance (Lin): 1 if all pairs are equal, 0 if they have "
+        "nothing to do with each other."
+    )
+    groups = {
+        title_of(name): [
+            [
+                model,
+                str(of[name]["n"]),
+                number(of[name].get("bias"), sign=True),
+                interval(of[name]),
+                number(of[name].get("concordance")),
+            ]
+            for model, of in found.items()
+        ]
+        for name in READOUTS
+    }
+    columns = ["outlines", "cells", "bias", "limits of agreement", "concordance"]
+    caption = "Agreement of found cells with the annotated ones"
+    return Part("Cell by cell", [text], tables=[Table(caption, columns, groups)])
+
+
+def costs_part(costs: Costs) -> Part:
+    """Show by how much means differ, and which errors of a model make the difference.
+
+    Parameters
+    ----------
+    costs : from `mean_costs`
+    """
+    text = (
+        "The difference between the predicted and the annotated mean is the sum of four parts: "
+        "found cells have other outlines, cells are merged or split, cells are missed, and false "
+        "positives are added."
+    )
+    plain, signed = ("annotated", "predicted"), ("difference", *PARTS)
+    groups = {
+        title_of(name): [
+            [model]
+            + [number(of[name][column]) for column in plain]
+            + [number(of[name][column], sign=True) for column in signed]
+            for model, of in costs.items()
+            if name in of
+        ]
+        for name in READOUTS
+    }
+    heads = [name.replace("_", " ") for name in (*plain, *signed)]
+    table = Table("Means of the judged fields, over cells", ["outlines", *heads], groups)
+    return Part("On average", [text], tables=[table])
+
+
+def mean_costs(costs: pd.DataFrame, models: Sequence[str]) -> Costs:
+    """Return the means over fields of what `cellular.measuring.agreement.cost` tells.
+
+    Parameters
+    ----------
+    costs : with source, by and group
+    models : whose costs, in this order
+
+    Returns
+    -------
+    by model and read-out: annotated, predicted, difference, and its parts
+    """
+    of_fields = costs[costs["by"] == "field"]
+    return {
+        model: rows.groupby("readout").mean(numeric_only=True).to_dict("index")
+        for model in models
+        for rows in [of_fields[of_fields["source"] == model]]
+    }
+
+
+def recall_part(recalls: pd.DataFrame, sentences: Mapping[str, str]) -> Part:
+    """Show which annotated cells are found.
+
+    Parameters
+    ----------
+    recalls : rows of `cellular.measuring.agreement.recall_by_quarter`, with source
+    sentences : by model, from `recall_sentence` of that module
+    """
+    models = list(sentences)
+    groups: dict[str, list[list[str]]] = {}
+    for (readout, quarter), rows in recalls.groupby(["readout", "quarter"], sort=False):
+        where, names = QUARTERS[readout]
+        of = rows.set_index("source")["recall"]
+        first = rows.iloc[0]
+        groups.setdefault(f"{where}, {READOUTS[readout].unit}", []).append(
+            [
+                names[quarter - 1],
+                f"{number(first['low'])} to {number(first['high'])}",
+                str(first["cells"]),
+                *(f"{100 * of[model]:.0f} %" if model in of else "–" for model in models),
+            ]
+        )
+    columns = ["quarter", "values", "cells", *(f"found by {model}" for model in models)]
+    table = Table("Annotated cells that are found (IoU 0.5), by quarters", columns, groups)
+    texts = [f"{model}: {text}" for model, text in sentences.items()]
+    return Part("Who is found, and who is missed", texts, tables=[table])
+
+
+def bearing_part(table: pd.DataFrame, costs: Costs, precision: Mapping[str, float]) -> Part:
+    """Show how much error the mean of `SHOWN` bears.
+
+    Parameters
+    ----------
+    table : rows of `cellular.measuring.perturbed.bearing` of some fields
+    costs : from `mean_costs`
+    precision : by model, its AP at an IoU of 0.5, where it is known
+    """
+    curves = _curves(table[table["readout"] == SHOWN])
+    name = READOUTS[SHOWN].name
+    models = {
+        model: (precision[model], percent(of[SHOWN]))
+        for model, of in costs.items()
+        if model in precision and SHOWN in of
+    }
+    styles = figures.styles_of(list(costs))
+    enough = ", ".join(f"{kind} {_enough(curve):.2f}" for kind, curve in curves.items())
+    text = (
+        f"Annotated outlines were moved by 1 to 5 pixels, or annotated cells merged at random, and "
+        f"measured again. The mean of {name} stays within {BORNE} % of that with the annotated "
+        f"outlines down to an AP@0.5 of: {enough}."
+    )
+    svg = figures.bearing("bearing", name, curves, models, styles)
+    caption = (
+        "Change of the mean against the AP@0.5 that such outlines would have. The models' own "
+        "errors are of all kinds at once."
+    )
+    return Part("How good is good enough", [text], [Figure(svg, caption)])
+
+
+def percent(cost: Mapping[str, float]) -> float:
+    """Return by how many percent a predicted mean differs from the annotated one."""
+    return 100 * cost["difference"] / cost["annotated"]
+
+
+def _curves(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return ap50 and percent, means over fields, by what was done to the outlines."""
+    change = 100 * table["difference"] / (table["mean"] - table["difference"])
+    means = table.assign(percent=change).groupby(["kind", "amount"])[["ap50", "percent"]].mean()
+    means = means.reset_index()
+    is_moved, amount = means["kind"] == "moved", means["amount"]
+    chosen = {
+        "moved inwards": is_moved & (amount <= 0),
+        "moved outwards": is_moved & (amount >= 0),
+        "merged": ~is_moved | (amount == 0),
+    }
+    return {
+        kind: means[rows].sort_values("amount", key=abs, ignore_index=True)
+        for kind, rows in chosen.items()
+    }
+
+
+def _enough(curve: pd.DataFrame) -> float:
+    """Return the AP of the last of the perturbed maps before the mean changes by too much."""
+    borne = (curve["percent"].abs() <= BORNE).cummin()
+    return float(curve.loc[borne, "ap50"].iloc[-1])

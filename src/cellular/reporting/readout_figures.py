@@ -1,0 +1,172 @@
+"""Figures of the read-out: plates, courses in time, and how much error the read-out bears."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import BoundaryNorm
+from matplotlib.ticker import MaxNLocator
+
+from cellular.reporting.figures import INK, LINES, MODELS, POINTS, Style, as_svg
+
+WELL = 0.5  # inches a well is wide, so that a number of five letters fits into it
+DIAMETER = 0.92  # of a circle, in widths of a well
+FRAME = 0.6, 1.3  # inches beside and below a plate, for the names of rows and the scale
+PIXELS = 72  # of the page, an inch of a figure is at least; its letters are then 11 pixels high
+STEPS = 6  # colours of the scale of a plate, at most
+COLOURS = "cividis"  # looks alike to the colour-blind (Nuñez et al., PLoS ONE 13:e0199239, 2018)
+DARK = 0.5  # luminance below which a colour gets white letters
+ANNOTATED = "annotated"
+ANNOTATED_LINE: Style = {"linestyle": "-.", "marker": "^"}
+BORNE: dict[str, Style] = {
+    "moved inwards": {"linestyle": "--", "marker": "v"},
+    "moved outwards": {"linestyle": "-", "marker": "^"},
+    "merged": {"linestyle": ":", "marker": "D"},
+}
+
+
+def styles_of(sources: Sequence[str]) -> dict[str, Style]:
+    """Return colour, line and marker of each source: the models' are those of the other figures."""
+    found: dict[str, Style] = {}
+    models = [name for name in sources if name != ANNOTATED]
+    for name in sources:
+        place = models.index(name) % len(MODELS) if name in models else 0
+        drawn: Style = LINES[place] | {"color": MODELS[place]}
+        found[name] = drawn if name in models else ANNOTATED_LINE | {"color": INK}
+    return found
+
+
+def scale_of(values: np.ndarray) -> BoundaryNorm:
+    """Return the steps of a scale with round ends, for all plates of a read-out."""
+    ends = MaxNLocator(STEPS - 1).tick_values(values.min(), values.max())
+    return BoundaryNorm(ends, colormaps[COLOURS].N)
+
+
+def plate(
+    identifier: str,
+    title: str,
+    wells: Mapping[tuple[int, int], float],
+    layout: tuple[int, int],
+    scale: BoundaryNorm,
+    digits: str,
+) -> str:
+    """Draw a plate: its wells as circles with their values, those without data empty.
+
+    Parameters
+    ----------
+    wells : by row and column, from 0 on, a value
+    layout : numbers of rows and columns
+    digits : how values are written, such as ".1f"
+    """
+
+    def draw(axes: Axes) -> None:
+        every = [(column, row) for row in range(layout[0]) for column in range(layout[1])]
+        empty: Style = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.5, "alpha": 0.4}
+        axes.add_collection(_circles(axes, every, **empty))
+        places = [(column, row) for row, column in wells]
+        filled = _circles(axes, places, cmap=COLOURS, norm=scale, linewidth=0)
+        filled.set_array(np.array(list(wells.values())))
+        axes.add_collection(filled)
+        for (row, column), value in wells.items():
+            colour = filled.to_rgba([value])[0, :3]
+            ink = "white" if colour @ (0.2126, 0.7152, 0.0722) < DARK else "black"
+            axes.text(column, row, format(value, digits), color=ink, ha="center", va="center")
+        axes.set_xticks(range(layout[1]), [str(column + 1) for column in range(layout[1])])
+        axes.set_yticks(range(layout[0]), [row_name(row) for row in range(layout[0])])
+        axes.set(xlim=(-0.6, layout[1] - 0.4), ylim=(layout[0] - 0.4, -0.6), aspect="equal")
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        bar = axes.figure.colorbar(
+            filled, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02, format=f"%{digits}"
+        )
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.tick_params(length=0)
+
+    return as_svg(identifier, title, draw, _size(layout))
+
+
+def _circles(axes: Axes, places: Sequence[tuple[int, int]], **style: Any) -> EllipseCollection:
+    wide = np.full(len(places), DIAMETER)
+    return EllipseCollection(
+        wide, wide, 0 * wide, units="xy", offsets=places, offset_transform=axes.transData, **style
+    )
+
+
+def least_width(layout: tuple[int, int]) -> int:
+    """Return how wide a plate is on the page at least, in pixels, so that it can be read."""
+    return round(PIXELS * _size(layout)[0])
+
+
+def row_name(row: int) -> str:
+    """Return A to Z, then AA, AB and so on, of a row from 0 on."""
+    return chr(65 + row) if row < 26 else "A" + chr(65 + row - 26)
+
+
+def courses(
+    identifier: str, name: str, wells: pd.DataFrame, styles: Mapping[str, Style], readout: str
+) -> str:
+    """Draw a read-out against the time point, a line for each well and source of outlines.
+
+    One well is drawn once, with all sources on top of one another; several wells are drawn in a
+    panel for each source.
+
+    Parameters
+    ----------
+    wells : rows of `cellular.measuring.wells.by_well`, `timepoint` as numbers
+    styles : by source, from `styles_of`
+    """
+    sources = [source for source in styles if source in set(wells["source"])]
+    panels = 1 if wells["well"].nunique() == 1 else len(sources)
+
+    def draw(*axes: Axes) -> None:
+        for number, source in enumerate(sources):
+            own = axes[number % panels]
+            style = styles[source] | {"markersize": 4, "linewidth": 1.5 if panels == 1 else 1}
+            rows = wells[wells["source"] == source].dropna(subset=readout)
+            for count, (_, well) in enumerate(rows.groupby("well")):
+                label = {} if count else {"label": source}
+                own.plot(well["timepoint"], well[readout], **style, **label)
+            own.set(xlabel="time point")
+            own.xaxis.set_major_locator(MaxNLocator(integer=True))
+            own.legend(loc="best")
+        axes[0].set(ylabel=name)
+
+    return as_svg(identifier, f"{name} by time point", draw, (max(5.6, 3.2 * panels), 4.2), panels)
+
+
+def bearing(
+    identifier: str,
+    name: str,
+    curves: Mapping[str, pd.DataFrame],
+    models: Mapping[str, tuple[float, float]],
+    styles: Mapping[str, Style],
+) -> str:
+    """Draw by how many percent a mean changes against the AP of perturbed outlines.
+
+    Parameters
+    ----------
+    curves : by what was done to the outlines, the keys of `BORNE`: ap50 and percent
+    models : by model, its own AP and difference in percent
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color=INK, linewidth=0.8)
+        for kind, table in curves.items():
+            style: Style = BORNE[kind] | {"color": INK, "linewidth": 1.2, "markersize": 4}
+            axes.plot(table["ap50"], table["percent"], label=kind, **style)
+        for number, (model, place) in enumerate(models.items()):
+            point = POINTS[number % len(POINTS)] | {"color": styles[model]["color"]}
+            axes.plot(*place, **point, linestyle="none", markersize=9, label=model)
+        axes.set(xlabel="AP@0.5", ylabel=f"difference of {name}, %")
+        axes.legend(loc="best")
+
+    return as_svg(identifier, f"Difference of {name} against AP@0.5", draw)
+
+
+def _size(layout: tuple[int, int]) -> tuple[float, float]:
+    return layout[1] * WELL + FRAME[0], layout[0] * WELL + FRAME[1]
