@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from cellular.imaging.images import read_image
 
+NARROW, WIDE = 410, 600  # pixels; wider figures have a row of the page for themselves
 QUALITY = 50  # of WebP, at which outlines stay sharp
 
 
@@ -19,7 +21,17 @@ class Figure:
 
     svg: str
     caption: str
-    least: int = 0  # pixels, the width below which its texts are too small: it scrolls then
+
+    @property
+    def width(self) -> int:
+        """Pixels at which the letters in it are 11 pixels high."""
+        found = re.search(r'viewBox="0 0 ([\d.]+)', self.svg)
+        return round(float(found[1])) if found else 0
+
+    @property
+    def kind(self) -> str:
+        """How the page shows it: "" at any width, else it scrolls where there is no room for it."""
+        return "" if self.width <= NARROW else "scrolls" if self.width <= WIDE else "scrolls wide"
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ def as_svg(
     text = text[text.index("<svg") :]
     text = text.replace('<style type="text/css">*', "<style>svg *")  # not the whole page's
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # A hundredth of a point is enough, and words end otherwise than coordinates.
+    text = re.sub(r"(\d\.\d\d)\d+(?=[ \n\",)])", r"\1", text)
     text = re.sub(r'id="', f'id="{identifier}-', text)
     text = re.sub(r"(href=\"#|url\(#)", rf"\g<1>{identifier}-", text)
     for colour, shown in ON_THE_PAGE.items():

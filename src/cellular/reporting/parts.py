@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cellular.measuring.wells import READOUTS
@@ -35,12 +34,20 @@ class Part:
 
 
 def number(value: Any, *, sign: bool = False) -> str:
-    """Write a number with three digits, never as 1.2e+03; a dash if it is missing."""
+    """Write a number with three digits or more, never as 1.2e+03; a dash if it is missing.
+
+    >>> number(14), number(0.12345, sign=True), number(1234)
+    ('14.0', '+0.123', '1234')
+    """
     if value is None or pd.isna(value):
         return UNKNOWN
-    return np.format_float_positional(
-        value + 0.0, precision=3, unique=False, fractional=False, trim="-", sign=sign
-    )
+    style = ".0f" if abs(value) >= 999.5 else "#.3g"
+    return format(value + 0.0, f"{'+' * sign}{style}").removesuffix(".")
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter as a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def interval(found: Mapping[str, Any]) -> str:

@@ -68,26 +68,26 @@ def read_readout(metrics_dir: Path, precision: Mapping[str, Mapping[str, float]]
     wells = _table(folder, "wells.csv")
     sources = list(found["sources"])
     lead, parts = [_units(found["sources"], wells)], [_means(found["sources"])]
+    contrasts = found.get("contrasts", {}), found.get("contrasts_by_time", {})
     parts += [
         plates_part(wells, sources),
         course_part(wells, sources, found["courses"]),
-        contrast_part(found["contrasts"], found["contrasts_by_time"]),
+        contrast_part(sources, *contrasts),
     ]
-    if found["agreement"]:
-        judged, models = found["judged"], list(found["agreement"])
+    if "judged" in found:
+        models = list(found["agreement"])
         costs = mean_costs(_table(folder, "costs.csv"), models)
-        lead += [
-            _cost(models[-1], costs[models[-1]], judged),
-            f"{models[-1]}: {found['recall'][models[-1]]}",
-        ]
+        last = models[-1]
+        lead += [_cost(last, costs[last], found["judged"]), f"{last}: {found['recall'][last]}"]
+        own = precision.get(found["judged"]["split"], {})
         parts += [
             agreement_part(found["agreement"]),
             costs_part(costs),
             recall_part(_table(folder, "recall.csv"), found["recall"]),
-            bearing_part(_table(folder, "bearing.csv"), costs, precision.get(judged["split"], {})),
+            bearing_part(_table(folder, "bearing.csv"), costs, own),
         ]
-    if found["gallery"]:
-        parts.append(_gallery(folder, found["gallery"]))
+    if cells := found.get("gallery"):
+        parts.append(_gallery(folder, cells))
     if "classes" in found:
         parts.append(_classes(found["classes"]))
     parts.append(_quality(_table(folder, "fields.csv")))
@@ -102,26 +102,26 @@ def _units(sources: Mapping[str, Any], wells: pd.DataFrame) -> str:
     """Say what is measured, and what N is."""
     names = sorted(wells["well"].unique())
     only = f" ({names[0]})" if len(names) == 1 else ""
-    cells = ", ".join(f"{of['cells']} {source}" for source, of in sources.items())
+    cells = ", ".join(f"{of['cells']} ({source})" for source, of in sources.items())
     return (
         "How much autophagy there is in a cell is read from its red and green puncta. N is the "
         "well, not the cell, since cells of one well share their treatment: here N is "
-        f"{len(names)}{only}, with {cells} cells."
+        f"{len(names)}{only}. Cells, by whose outlines they have: {cells}."
     )
 
 
 def _cost(model: str, costs: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """Say what a model's outlines do to the two main read-outs."""
     changes = [
-        f"the mean {READOUTS[name].name} is {number(costs[name]['predicted'])} instead of "
+        f"{READOUTS[name].name} {number(costs[name]['predicted'])} instead of "
         f"{number(costs[name]['annotated'])} ({number(percent(costs[name]), sign=True)} %)"
         for name in SHOWN
         if name in costs
     ]
     fields = len(judged["fields"])
     return (
-        f"With the outlines of {model} instead of the annotated ones, {' and '.join(changes)}, on "
-        f"{fields} field{'s' if fields > 1 else ''} of {judged['split']}."
+        f"On {fields} field{'s' if fields > 1 else ''} of {judged['split']}, the outlines of "
+        f"{model} give other means than the annotated ones: {'; '.join(changes)}."
     )
 
 

@@ -1,25 +1,26 @@
 """Figures of the read-out: plates, courses in time, and how much error the read-out bears."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
 from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
 
-from cellular.reporting.figures import INK, LINES, MODELS, POINTS, Style, as_svg
+from cellular.reporting.figures import INK, LINES, MODELS, POINTS, SIZE, Style, as_svg
 
 WELL = 0.5  # inches a well is wide, so that a number of five letters fits into it
 DIAMETER = 0.92  # of a circle, in widths of a well
 FRAME = 0.6, 1.3  # inches beside and below a plate, for the names of rows and the scale
-PIXELS = 72  # of the page, an inch of a figure is at least; its letters are then 11 pixels high
+PANEL = 3.2  # inches, one of several beside one another
+POINTS_AN_INCH = 72
+CONDITIONS: list[Style] = [{"linestyle": "-"}, {"linestyle": "--"}, {"linestyle": ":"}]
 STEPS = 6  # colours of the scale of a plate, at most
 COLOURS = "cividis"  # looks alike to the colour-blind (Nuñez et al., PLoS ONE 13:e0199239, 2018)
-DARK = 0.5  # luminance below which a colour gets white letters
+LETTERS: Style = {"fontsize": 10, "ha": "center", "va": "center"}
+DARK = 0.18  # luminance below which white letters have more contrast than black ones (WCAG 2)
 ANNOTATED = "annotated"
 ANNOTATED_LINE: Style = {"linestyle": "-.", "marker": "^"}
 BORNE: dict[str, Style] = {
@@ -64,17 +65,17 @@ def plate(
     """
 
     def draw(axes: Axes) -> None:
-        every = [(column, row) for row in range(layout[0]) for column in range(layout[1])]
+        size = (POINTS_AN_INCH * WELL * DIAMETER) ** 2  # of the circle's box, in points
+        rows, columns = np.indices(layout).reshape(2, -1)
         empty: Style = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.5, "alpha": 0.4}
-        axes.add_collection(_circles(axes, every, **empty))
-        places = [(column, row) for row, column in wells]
-        filled = _circles(axes, places, cmap=COLOURS, norm=scale, linewidth=0)
-        filled.set_array(np.array(list(wells.values())))
-        axes.add_collection(filled)
+        axes.scatter(columns, rows, s=size, **empty)
+        (rows, columns), values = np.array(list(wells)).T, np.array(list(wells.values()))
+        shown: Style = {"s": size, "c": values, "cmap": COLOURS, "norm": scale, "linewidth": 0}
+        filled = axes.scatter(columns, rows, **shown)
         for (row, column), value in wells.items():
-            colour = filled.to_rgba([value])[0, :3]
-            ink = "white" if colour @ (0.2126, 0.7152, 0.0722) < DARK else "black"
-            axes.text(column, row, format(value, digits), color=ink, ha="center", va="center")
+            luminance = filled.to_rgba(np.array([value]))[0, :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
+            ink = "white" if luminance < DARK else "black"
+            axes.text(column, row, format(value, digits), color=ink, **LETTERS)
         axes.set_xticks(range(layout[1]), [str(column + 1) for column in range(layout[1])])
         axes.set_yticks(range(layout[0]), [row_name(row) for row in range(layout[0])])
         axes.set(xlim=(-0.6, layout[1] - 0.4), ylim=(layout[0] - 0.4, -0.6), aspect="equal")
@@ -82,24 +83,13 @@ def plate(
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         bar = axes.figure.colorbar(
-            filled, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02, format=f"%{digits}"
+            filled, ax=axes, location="bottom", shrink=0.6, aspect=30, pad=0.02
         )
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(length=0)
 
-    return as_svg(identifier, title, draw, _size(layout))
-
-
-def _circles(axes: Axes, places: Sequence[tuple[int, int]], **style: Any) -> EllipseCollection:
-    wide = np.full(len(places), DIAMETER)
-    return EllipseCollection(
-        wide, wide, 0 * wide, units="xy", offsets=places, offset_transform=axes.transData, **style
-    )
-
-
-def least_width(layout: tuple[int, int]) -> int:
-    """Return how wide a plate is on the page at least, in pixels, so that it can be read."""
-    return round(PIXELS * _size(layout)[0])
+    size = layout[1] * WELL + FRAME[0], layout[0] * WELL + FRAME[1]
+    return as_svg(identifier, title, draw, size)
 
 
 def row_name(row: int) -> str:
@@ -108,35 +98,51 @@ def row_name(row: int) -> str:
 
 
 def courses(
-    identifier: str, name: str, wells: pd.DataFrame, styles: Mapping[str, Style], readout: str
+    identifier: str, name: str, wells: pd.DataFrame, sources: Sequence[str], readout: str
 ) -> str:
     """Draw a read-out against the time point, a line for each well and source of outlines.
 
     One well is drawn once, with all sources on top of one another; several wells are drawn in a
-    panel for each source.
+    panel for each source, with a kind of line for each condition.
 
     Parameters
     ----------
     wells : rows of `cellular.measuring.wells.by_well`, `timepoint` as numbers
-    styles : by source, from `styles_of`
     """
-    sources = [source for source in styles if source in set(wells["source"])]
     panels = 1 if wells["well"].nunique() == 1 else len(sources)
 
     def draw(*axes: Axes) -> None:
-        for number, source in enumerate(sources):
+        for number, (source, style) in enumerate(styles_of(sources).items()):
             own = axes[number % panels]
-            style = styles[source] | {"markersize": 4, "linewidth": 1.5 if panels == 1 else 1}
-            rows = wells[wells["source"] == source].dropna(subset=readout)
-            for count, (_, well) in enumerate(rows.groupby("well")):
-                label = {} if count else {"label": source}
-                own.plot(well["timepoint"], well[readout], **style, **label)
+            rows = wells[wells["source"] == source]
+            if panels == 1:
+                own.plot(*_lines(rows, readout), **style, markersize=4, label=source)
+            else:
+                own.set_title(source, color=style["color"], fontsize=11)
+                for line, (condition, of) in zip(CONDITIONS, _by_condition(rows), strict=False):
+                    thin: Style = line | {"color": style["color"], "linewidth": 0.8}
+                    own.plot(*_lines(of, readout), **thin, label=condition)
             own.set(xlabel="time point")
             own.xaxis.set_major_locator(MaxNLocator(integer=True))
-            own.legend(loc="best")
         axes[0].set(ylabel=name)
+        axes[0].legend()
 
-    return as_svg(identifier, f"{name} by time point", draw, (max(5.6, 3.2 * panels), 4.2), panels)
+    return as_svg(
+        identifier, f"{name} by time point", draw, (max(SIZE[0], PANEL * panels), SIZE[1]), panels
+    )
+
+
+def _by_condition(wells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    groups = wells.assign(condition=wells["condition"].fillna("condition unknown"))
+    return [(str(name), rows) for name, rows in groups.groupby("condition")]
+
+
+def _lines(wells: pd.DataFrame, readout: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return x and y of the lines of all wells, one after the other, with gaps between them."""
+    gap = pd.DataFrame({"timepoint": [np.nan], readout: [np.nan]})
+    rows = [part for _, well in wells.groupby("well") for part in (well, gap)]
+    table = pd.concat(rows)[["timepoint", readout]].astype("float64")
+    return table["timepoint"].to_numpy(), table[readout].to_numpy()
 
 
 def bearing(
@@ -166,7 +172,3 @@ def bearing(
         axes.legend(loc="best")
 
     return as_svg(identifier, f"Difference of {name} against AP@0.5", draw)
-
-
-def _size(layout: tuple[int, int]) -> tuple[float, float]:
-    return layout[1] * WELL + FRAME[0], layout[0] * WELL + FRAME[1]

@@ -2,19 +2,21 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cellular.measuring import effects
 from cellular.measuring.wells import READOUTS
 from cellular.reporting import readout_figures as figures
 from cellular.reporting.embedding import Figure
-from cellular.reporting.parts import Part, Table, interval, number, title_of
+from cellular.reporting.parts import Part, Table, capital, interval, number, title_of
 
-SHOWN = {"red_puncta": ".1f", "red_only_fraction": ".2f"}  # in figures, with their digits
+SHOWN = {"red_puncta": ".1f", "red_only_fraction": ".3f"}  # in figures, with their digits
 MAIN = ("area_um2", "ratio", *SHOWN)  # in tables
-PLATES = 4  # that are drawn at most
+DRAWN = 384  # wells, or empty places, at most: four plates of 96, or one of 384
 LAYOUTS = (8, 12), (16, 24), (32, 48)  # rows and columns of plates of 96, 384 and 1536 wells
 PLACE = re.compile(r"(?:(.*) )?([A-Z]|A[A-F])(\d{1,2})")  # plate, row and column of a well
 
@@ -30,21 +32,25 @@ def plates_part(wells: pd.DataFrame, sources: Sequence[str]) -> Part:
     wells : rows of `cellular.measuring.wells.by_well`
     sources : of outlines; the one with most wells is shown, the first of several
     """
-    counts = wells.groupby("source")["well"].nunique().reindex(sources).fillna(0)
-    source = str(counts.idxmax())
+    counts = [wells.loc[wells["source"] == name, "well"].nunique() for name in sources]
+    source = sources[counts.index(max(counts))]
     rows = wells[wells["source"] == source].groupby("well")
-    means, cells = rows[[*READOUTS]].mean(), rows["cells"].sum()
-    places = places_of(means.index)
-    texts = [] if len(means) > 1 else ["There are not two wells, so no plate is drawn."]
-    if len(places) > PLATES and len(means) > 1:
-        texts.append(f"Of {len(places)} plates, the first {PLATES} are drawn.")
-    lines = [
-        [str(well), str(cells[well]), *(number(row[name]) for name in MAIN)]
-        for well, row in means.iterrows()
-    ]
+    means, cells = rows[[*READOUTS]].mean(), rows["cells"].sum().astype(str)
+    if len(means) < 2:
+        found = f"one well, {means.index[0]}" if len(means) else "no well that is known"
+        return Part("Wells", [f"There is {found}, so no plate is drawn."])
+    lines = means[[*MAIN]].map(number).assign(well=means.index, cells=cells)
     caption = f"Means of each well, over cells and then over time points; outlines: {source}"
-    table = Table(caption, ["well", "cells", *map(title_of, MAIN)], {"": lines})
-    drawn = _plates(means, places, source) if len(means) > 1 else []
+    table = Table(
+        caption,
+        ["well", "cells", *map(title_of, MAIN)],
+        {"": lines[["well", "cells", *MAIN]].to_numpy().tolist()},
+    )
+    places = places_of(list(means.index))
+    rows_and_columns = layout_of(places)
+    most = max(1, DRAWN // prod(rows_and_columns))
+    texts = [f"Of {len(places)} plates, {most} are drawn."] if len(places) > most else []
+    drawn = _plates(means, dict(list(places.items())[:most]), rows_and_columns, source)
     return Part("Wells", texts, drawn, folded={"Means of each well": table})
 
 
@@ -59,21 +65,27 @@ def places_of(wells: Sequence[str]) -> Places:
     return found
 
 
-def _plates(means: pd.DataFrame, places: Places, source: str) -> list[Figure]:
+def layout_of(places: Places) -> tuple[int, int]:
+    """Return rows and columns of the smallest kind of plate that has all these places."""
+    found = [place for wells in places.values() for place in wells] or [(0, 0)]
+    rows, columns = np.max(found, axis=0)
+    return next(size for size in LAYOUTS if rows < size[0] and columns < size[1])
+
+
+def _plates(
+    means: pd.DataFrame, places: Places, layout: tuple[int, int], source: str
+) -> list[Figure]:
     drawn = []
-    for number_, (plate, wells) in enumerate(list(places.items())[:PLATES], 1):
-        rows, columns = (max(place[axis] for place in wells) for axis in (0, 1))
-        layout = next(size for size in LAYOUTS if rows < size[0] and columns < size[1])
+    for count, (plate, wells) in enumerate(places.items(), 1):
         for name, digits in SHOWN.items():
-            known = {place: means.loc[well, name] for place, well in wells.items()}
-            known = {place: value for place, value in known.items() if pd.notna(value)}
-            if not known:
-                continue
-            title = f"{READOUTS[name].name}, plate {plate}".rstrip(" ").removesuffix(", plate")
-            scale = figures.scale_of(means[name].dropna().to_numpy())
-            svg = figures.plate(f"plate-{number_}-{name}", title, known, layout, scale, digits)
-            caption = f"{title}: means of wells; outlines: {source}. Wells without cells are empty."
-            drawn.append(Figure(svg, _capital(caption), figures.least_width(layout)))
+            values = means[name].dropna()
+            known = {place: values[well] for place, well in wells.items() if well in values.index}
+            if known:
+                title = capital(READOUTS[name].name) + (f", plate {plate}" if plate else "")
+                scale = figures.scale_of(values.to_numpy())
+                svg = figures.plate(f"plate-{count}-{name}", title, known, layout, scale, digits)
+                caption = f"{title}: means of wells; outlines: {source}. Empty: no cells."
+                drawn.append(Figure(svg, caption))
     return drawn
 
 
@@ -91,11 +103,10 @@ def course_part(wells: pd.DataFrame, sources: Sequence[str], found: Found) -> Pa
     title = "Course in time"
     if timed["timepoint"].nunique() < 2:
         return Part(title, ["There are not two time points, so nothing is said about time."])
-    styles = figures.styles_of(sources)
     drawn = [
         Figure(
-            figures.courses(f"course-{name}", READOUTS[name].name, timed, styles, name),
-            f"{_capital(READOUTS[name].name)} by time point: means over the cells of a well, a "
+            figures.courses(f"course-{name}", READOUTS[name].name, timed, sources, name),
+            f"{capital(READOUTS[name].name)} by time point: means over the cells of a well, a "
             "line for each well.",
         )
         for name in SHOWN
@@ -109,60 +120,64 @@ def course_part(wells: pd.DataFrame, sources: Sequence[str], found: Found) -> Pa
         for name in MAIN
     }
     table = Table("Means over wells", ["time point", *sources], groups)
-    texts = [effects.sentence(item) for name in SHOWN for item in found[sources[0]][name]]
-    said = f"With {sources[0]} outlines:" if len(sources) > 1 else ""
-    return Part(title, [" ".join([said, *texts]).strip()], drawn, [table], _changes(found))
+    first = next(source for source in sources if source in found)
+    texts = [
+        f"With {first} outlines: {effects.sentence(item)}"
+        for name in SHOWN
+        for item in found[first][name]
+    ]
+    folded = {"Change from one time point to the next": _changes(sources, found)}
+    return Part(title, texts, drawn, [table], folded)
 
 
-def _changes(found: Found) -> dict[str, Table]:
+def _changes(sources: Sequence[str], found: Found) -> Table:
     groups = {
         title_of(name): [
             [
-                " ".join([source, *([item["condition"]] if "condition" in item else [])]),
+                f"{source} {item.get('condition', '')}",
                 number(item.get("slope"), sign=True),
                 interval(item),
                 str(item["wells"]),
             ]
-            for source, items in found.items()
-            for item in items[name]
+            for source in sources
+            for item in found.get(source, {}).get(name, [])
         ]
         for name in MAIN
     }
-    columns = ["outlines", "change a time point", "95 % interval", "wells"]
-    return {"Changes with time": Table("Slopes of wells, their mean", columns, groups)}
+    columns = ["outlines", "change", "95 % interval", "wells"]
+    return Table("Change from one time point to the next, mean over wells", columns, groups)
 
 
-def contrast_part(found: Found, by_time: Mapping[str, Mapping[str, list]]) -> Part:
+def contrast_part(sources: Sequence[str], found: Found, by_time: Found) -> Part:
     """Show the difference between two conditions, with the outlines of each source.
 
     Parameters
     ----------
-    found : what `cellular.measuring.effects.contrast` returned, by source and read-out; empty if no
-        conditions are compared
+    sources : of outlines
+    found : what `cellular.measuring.effects.contrast` returned, by source and read-out; empty if
+        nothing is compared
     by_time : what `contrasts_by_time` of that module returned
     """
     if not found:
-        text = "No conditions are compared: the parameter measure.conditions names none."
+        text = "Wells are not compared: none is known, or measure.conditions names no conditions."
         return Part("Conditions", [text])
-    first, of_first = next(iter(found.items()))
-    reference, other = of_first[MAIN[0]]["conditions"]
-    title = f"{_capital(other)} against {reference}"
-    if not any("difference" in item for of in found.values() for item in of.values()):
-        return Part(title, [_capital(of_first["red_puncta"]["reason"]) + "."])
-    said = f"With {first} outlines: " if len(found) > 1 else ""
-    texts = [said + effects.sentence(of_first[name]) for name in SHOWN]
-    texts.append("A difference is claimed if its 95 % interval excludes 0.")
+    sources = [source for source in sources if source in found]
+    first = found[sources[0]]
+    reference, other = first[MAIN[0]]["conditions"]
+    title = f"{capital(other)} against {reference}"
+    if not any("difference" in found[source][name] for source in sources for name in MAIN):
+        return Part(title, [f"{capital(first[MAIN[0]]['reason'])}."])
+    texts = [f"With {sources[0]} outlines: {effects.sentence(first[name])}" for name in SHOWN]
     groups = {
-        title_of(name): [_difference(source, of[name]) for source, of in found.items()]
+        title_of(name): [_difference(source, found[source][name]) for source in sources]
         for name in MAIN
     }
-    timed = {
-        f"{title_of(name)}, time point {items[0]['timepoint']}": [
-            _difference(source, item) for source, item in zip(by_time, items, strict=True)
-        ]
-        for name in MAIN
-        for items in zip(*(of[name] for of in by_time.values()), strict=False)
-    }
+    timed: dict[str, list[list[str]]] = {}
+    for name in MAIN:
+        for source in sources:
+            for item in by_time.get(source, {}).get(name, []):
+                group = f"{title_of(name)}, time point {item['timepoint']}"
+                timed.setdefault(group, []).append(_difference(source, item))
     columns = ["outlines", "difference", "95 % interval", "p", "smallest p", "wells"]
     caption = f"Differences of the means of wells, {other} minus {reference}"
     folded = {"By time point": Table(f"{caption}, by time point", columns, timed)} if timed else {}
@@ -178,7 +193,3 @@ def _difference(source: str, found: Mapping[str, Any]) -> list[str]:
         number(found.get("smallest_p")),
         " and ".join(f"{count} {name}" for name, count in reversed(found["wells"].items())),
     ]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
