@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from helpers.annotations import ROOT, write_png
 from helpers.browser import browser
 from helpers.label_maps import scored
+from helpers.readouts import SIX, write_readout
 from helpers.repository import DEFAULT
 
 from cellular.evaluating.evaluation import evaluate
@@ -63,7 +64,7 @@ def metrics(sample, pretrained, tmp_path_factory):
     shutil.copyfile(ROOT / "metrics" / "prepare.json", folder / "metrics" / "prepare.json")
     (folder / "metrics" / "train.csv").write_text(LOSSES)
     (folder / "metrics" / "train.json").write_text(json.dumps(TRAINING))
-    return folder / "metrics"
+    return write_readout(folder / "metrics", SIX)
 
 
 @pytest.fixture
@@ -157,6 +158,30 @@ def test_the_page_shows_the_numbers_and_texts_of_the_files(page, metrics, run_sc
     texts += (scores["run"]["weights"][:12], scores["run"]["data"][:12], scores["run"]["device"])
     for text in texts:
         assert text in shown, text
+
+
+def test_the_read_out_is_reached_by_keyboard_and_its_cells_enlarge(page):
+    with browser() as started:
+        tab = started.new_page()
+        tab.goto(page.as_uri())
+        tab.get_by_role("link", name="read-out").press("Enter")
+        assert tab.get_by_role("heading", name="Read-out: autophagy").is_visible()
+        folded = tab.get_by_text("Means of each well", exact=True)
+        folded.press("Enter")
+        region = tab.get_by_role("region", name=re.compile("Means of each well, over cells"))
+        assert region.get_by_role("row").count() == 1 + len(SIX)
+        tab.get_by_role("button", name=re.compile("Enlarge most: 7 red puncta")).press("Enter")
+        assert "7 red puncta" in tab.get_by_role("dialog").get_by_role("img").get_attribute("alt")
+
+
+def test_a_page_without_a_read_out_says_nothing_or_why(make, metrics, tmp_path):
+    shutil.copytree(metrics, tmp_path / "m")
+    (tmp_path / "m" / "readout.json").write_text('{"reason": "No channel is known to be red."}')
+    assert make("--metrics_dir", tmp_path / "m")[0] == 0
+    assert "<p>No channel is known to be red.</p>" in (tmp_path / "report.html").read_text()
+    (tmp_path / "m" / "readout.json").unlink()
+    assert make("--metrics_dir", tmp_path / "m", "--force")[0] == 0
+    assert "read-out" not in (tmp_path / "report.html").read_text()
 
 
 def test_the_page_prints_in_black_on_white(page, tmp_path):

@@ -124,7 +124,7 @@ def course_part(wells: pd.DataFrame, sources: Sequence[str], found: Found) -> Pa
     texts = [
         f"With {first} outlines: {effects.sentence(item)}"
         for name in SHOWN
-        for item in found[first][name]
+        for item in found[first].get(name, [])
     ]
     folded = {"Change from one time point to the next": _changes(sources, found)}
     return Part(title, texts, drawn, [table], folded)
