@@ -46,7 +46,7 @@ def _bearing_of(field):
 
 
 def write_readout(folder, wells, times=5):
-    """Write what the stage measure does, with a model whose cells are a bit larger than annotated."""
+    """Write what the stage measure does, with a model whose cells are larger."""
     annotated, predicted = (
         _cells_of(wells, *of, times) for of in (("annotated", 0), ("mine", 0.5))
     )

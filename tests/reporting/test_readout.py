@@ -145,7 +145,7 @@ def test_names_are_escaped_and_two_sections_are_the_same(tmp_path):
 
 def test_a_missing_table_is_told(tmp_path):
     (tmp_path / "readout.json").write_text("{}")
-    with pytest.raises(InputError, match="wells.csv does not exist"):
+    with pytest.raises(InputError, match=r"wells\.csv does not exist"):
         read_readout(tmp_path, {})
 
 
