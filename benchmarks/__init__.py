@@ -19,12 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
-NAMED = (
-    "puncta",
-    "quality",
-    "tolerance",
-    "unseen",
-)  # these take long, and run only when they are named
+# These take long, and run only when they are named.
+NAMED = ("effect", "puncta", "quality", "tolerance", "unseen")
 
 
 @dataclass(frozen=True)
