@@ -13,14 +13,14 @@ import pandas as pd
 
 from cellular.base import cli
 from cellular.base.errors import InputError
-from cellular.base.files import check_apart, check_new, together, write_json
+from cellular.base.files import check_apart, check_new
 from cellular.fetching.params import DataParams
 from cellular.fetching.sources import catalogue
 from cellular.imaging.fields import Pair, load_pairs
 from cellular.measuring.channels import UnknownChannels, find_channels, find_labels
-from cellular.measuring.conclusions import conclusions
 from cellular.measuring.measurement import ANNOTATED, Outlines, measure_fields
 from cellular.measuring.params import MeasureParams
+from cellular.measuring.results import summary_of, write_measurement, write_reason
 from cellular.segmenting.sources import find
 
 
@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> str:
     if not args.labels and not args.annotated:
         parser.error("give label maps: --labels, --annotated, or both")
     params = cli.parameters(MeasureParams, args)
-    summary = args.output.with_name(f"{args.output.name}.json")
     folders = [*args.annotated, *(folder for _, folder in args.labels)]
     images = _images(args.images)
-    check_apart([args.output, summary], [images, *folders])
-    check_new(args.output, summary, force=args.force)
+    outputs = args.output, summary_of(args.output)
+    check_apart(outputs, [images, *folders])
+    check_new(*outputs, force=args.force)
     source = catalogue().datasets.get(args.dataset or "")
     known = source.pixel_size if source else None
     pixel_size = cli.parameters(DataParams, args).pixel_size or known
@@ -43,13 +43,12 @@ def main(argv: Sequence[str] | None = None) -> str:
         channels = find_channels(find([images]), params)
         outlines = _outlines(args.annotated, args.labels)
         found = measure_fields(channels, outlines, params, pixel_size=pixel_size, seed=args.seed)
-        content = conclusions(found, params, args.seed)
     except UnknownChannels as error:
         if not args.optional:
             raise
-        _write(args.output, summary, {}, {"reason": str(error)})
+        write_reason(args.output, str(error))
         return f"{args.output}: nothing to measure: {error}"
-    _write(args.output, summary, found.tables, content)
+    write_measurement(args.output, found, channels, outlines, params, args.seed)
     return f"{args.output}: {_line(found.tables)}"
 
 
@@ -69,18 +68,6 @@ def _outlines(annotated: Sequence[Path], labels: Sequence[tuple[str, Path]]) -> 
         maps[source] = find_labels(folder)
     judged = [pair.field for pair in pairs[0]] if pairs else []
     return Outlines(maps, by_field, judged, annotated[0].resolve().name if annotated else "")
-
-
-def _write(
-    output: Path, summary: Path, tables: dict[str, pd.DataFrame], content: dict[str, Any]
-) -> None:
-    with together(output, summary) as (folder, file):
-        folder.mkdir()
-        for name, table in tables.items():
-            path = folder / f"{name}.csv"
-            path.parent.mkdir(exist_ok=True)
-            table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-        write_json(file, content)
 
 
 def _line(tables: dict[str, pd.DataFrame]) -> str:

@@ -1,5 +1,8 @@
 """Gallery: pictures of the cells with the most and the fewest red puncta, for a look at them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -15,6 +18,36 @@ MARGIN = 10  # pixels around a cell that is larger than that
 PERCENTILES = 1, 98  # of the cell's pixels, which are shown as black and as the full colour
 REACH = 4  # pixels from the middle of a mark to its line; puncta are 2 to 11 pixels wide
 LINE, MARK = (255, 255, 255), (120, 220, 255)  # outline; marks, of a colour that no channel has
+
+
+SHOWN = (  # beside a picture
+    *("kind", "source", "field", "label"),
+    *("red_puncta", "green_puncta", "red_only_fraction", "area_um2"),
+)
+
+
+def gallery(
+    cells: pd.DataFrame,
+    puncta: pd.DataFrame,
+    read: Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> list[tuple[Image.Image, dict[str, Any]]]:
+    """Return pictures of the cells that `choose` takes, each with what belongs beside it.
+
+    Parameters
+    ----------
+    cells, puncta : the tables of one source of outlines
+    read : gives red, green and the label map of a field, (H, W) each
+    """
+    chosen = choose(cells)
+    drawn: dict[Any, Image.Image] = {}
+    for field, rows in chosen.groupby("field", sort=True):
+        planes = read(str(field))
+        own = puncta[puncta["field"] == field]
+        drawn |= {place: picture(*planes, label, own) for place, label in rows["label"].items()}
+    return [
+        (drawn[place], {key: row[key] for key in SHOWN if not pd.isna(row[key])})
+        for place, row in enumerate(chosen.to_dict("records"))
+    ]
 
 
 def choose(cells: pd.DataFrame, count: int = COUNT) -> pd.DataFrame:
