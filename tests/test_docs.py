@@ -100,6 +100,8 @@ ELSEWHERE = {
         ("make bench", MINUTES, HERE, '"--dry-run"'),
         ("make bench BENCH=scores", "its timings are never asserted", HERE, '"--dry-run"'),
         ("make bench BENCH=unseen", MINUTES, "test_benchmarks.py", "benchmarks.NAMES"),
+        ("make bench BENCH=puncta", MINUTES, "test_benchmarks.py", "benchmarks.NAMES"),
+        ("make bench BENCH=effect", MINUTES, "test_benchmarks.py", "benchmarks.NAMES"),
         (
             "python src/fetch_data.py --dataset unseen --output_dir experiments/unseen",
             SERVER,
@@ -249,6 +251,13 @@ ELSEWHERE = {
             FIRST_RUN,
             SEGMENT,
             'run_script("segment"',
+        ),
+        (
+            "python src/measure.py my_images --labels segmented --red 1 --green 2 "
+            "--pixel_size 0.17",
+            FIRST_RUN,
+            "measuring/test_measure.py",
+            '"--labels", tmp_path / "segmented"',
         ),
         (
             "python src/segment.py remote://zenodo/images.zip --fields 'Timepoint_001_*_C03_*' "
