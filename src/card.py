@@ -12,7 +12,7 @@ from pathlib import Path
 from cellular.base import cli
 from cellular.fetching.sources import catalogue, sources_of
 from cellular.reporting.card import write_card
-from cellular.reporting.report import revision_of
+from cellular.reporting.revision import revision_of
 from parameters import load_params
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from cellular.base import cli
 from cellular.base.files import check_apart
 from cellular.fetching.sources import sources_of
-from cellular.reporting.report import revision_of, write_report
+from cellular.reporting.report import write_report
+from cellular.reporting.revision import revision_of
 from cellular.reporting.scored import scored_as
 from parameters import load_params
 

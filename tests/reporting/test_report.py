@@ -20,7 +20,7 @@ from cellular.evaluating.evaluation import evaluate
 from cellular.evaluating.params import Scoring, SegmentParams
 from cellular.imaging.images import read_image, read_labels, write_labels
 from cellular.reporting.comparison import SEEN
-from cellular.reporting.report import revision_of
+from cellular.reporting.revision import revision_of
 from cellular.scoring.results import files_of, write_results
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,6 @@ The page holds everything that it shows: it loads no scripts, fonts or pictures 
 """
 
 import json
-import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -29,7 +27,6 @@ from cellular.scoring.scores import typical_first
 from cellular.scoring.uncertainty import SITE
 
 SHA256, DIGITS = 64, 12  # length of a hash, and how much of it is shown
-DECISIVE = ("src", "params.yaml", "requirements.txt", "dvc.yaml")  # what decides a result
 KINDS = {
     "class": "class",
     "well": "well",
@@ -122,31 +119,6 @@ def write_report(
             typical = _drawn(metrics_dir / models[1], splits[0])[0][0]
             staging.write_bytes(typical.read_bytes())
     return output
-
-
-def revision_of(folder: Path) -> dict[str, str]:
-    """Return the commit of a result, or its DVC experiment, and the date of the commit.
-
-    It is the last commit that changed what decides a result, so that a later one, which only adds
-    the result itself, gives the same page. Outside a git repository nothing is known.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(folder), *arguments, "--", *DECISIVE]
-        try:
-            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-        except OSError:  # git is not installed
-            return ""
-
-    date, _, commit = git("log", "-1", "--format=%cs %H").partition(" ")
-    if not commit:
-        return {}
-    code = f"commit {commit[:DIGITS]}"
-    if name := os.environ.get("DVC_EXP_NAME"):  # DVC sets it for the stages of an experiment
-        code = f"experiment {name}, based on {code}"
-    elif git("status", "--porcelain"):
-        code += ", with changes that are not committed"
-    return {"date": date, "code": code}
 
 
 def _page(
