@@ -121,8 +121,8 @@ def _cost(model: str, costs: Mapping[str, Any], judged: Mapping[str, Any]) -> st
     fields = len(judged["fields"])
     return (
         f"On {fields} field{'s' if fields > 1 else ''} of {judged['split']}, the outlines of "
-        f"{model} give other means than the annotated ones: {'; '.join(changes)}. Models are judged "
-        "there only, since other fields may have been in the training."
+        f"{model} give other means than the annotated ones: {'; '.join(changes)}. Models are "
+        "judged there only, since other fields may have been in the training."
     )
 
 
