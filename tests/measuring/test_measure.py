@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from helpers.reporter import PIXEL_SIZE, channels_of, labels_of, write_annotated, write_channels
 
+from cellular.imaging.fields import write_classes
 from cellular.imaging.images import write_labels
 from cellular.measuring.wells import READOUTS
 
@@ -35,6 +36,8 @@ def plate(tmp_path_factory):
             write_channels(folder / "raw/channels", field, planes)
             split = "test" if well in ("C03", "I06") and time == "001" else "train"
             write_annotated(folder / "prepared" / split, field, labels_of())
+            classes = [("fed", "unfed")[well >= "I"]] * 3 + ["Unidentified"]
+            write_classes(folder / "prepared" / split / f"{field}_classes.csv", classes)
             missing = np.where(labels_of() == 4, 0, labels_of())
             write_labels(folder / "predictions" / f"pred_{field}.png", missing)
     return folder
@@ -82,6 +85,11 @@ def test_conclusions_are_of_wells_and_of_judged_fields(run_script, arguments, tm
     assert found["judged"]["split"] == "test" and len(found["judged"]["fields"]) == 2
     agreement = found["agreement"]["finetuned"]["red_puncta"]
     assert agreement["n"] == 6 and agreement["bias"] == 0 and agreement["concordance"] == 1
+    assert found["classes"]["cells"] == {"fed": 18, "unfed": 18}
+    assert found["classes"]["wells"] == {"fed": 3, "unfed": 3}
+    assert found["classes"]["balanced_accuracy"] == 1  # more puncta, and more that are red only
+    assert [cell["kind"] for cell in found["gallery"]] == ["most"] * 6 + ["fewest"] * 6
+    assert all((tmp_path / "out" / cell["picture"]).is_file() for cell in found["gallery"])
     costs = pd.read_csv(tmp_path / "out/costs.csv")
     assert set(costs["by"]) == {"field", "well"}
     assert (costs.loc[costs["readout"] == "red_puncta", "outlines"] == 0).all()
