@@ -8,7 +8,8 @@ src/measure.py reads the files of a plate, with the annotated outlines.
 The truth is the difference of the conditions' expected values over all wells that there might be,
 less the puncta for which cells had no room. The detector misses some puncta, and so shrinks it: the
 table also tells how often the interval holds the truth times the part of the puncta that was
-counted. Of plates without any difference, the truth is 0, and each claim is a false one.
+counted. Of plates without any difference, the truth is 0 but for chance in who has room, and each
+claim is a false one.
 """
 
 import itertools
