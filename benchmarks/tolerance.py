@@ -89,10 +89,13 @@ def run(small: bool = False) -> Message:
 
 
 def tolerances_of(committed: dict, runs: Sequence[dict]) -> dict:
-    """Return the tolerance of each number of a summary, in the same nested form."""
+    """Return the tolerance of each number of a summary, in the same nested form.
+
+    A number that one of the runs does not have takes its tolerance from the others.
+    """
     tolerances: dict[str, Any] = {}
     for name, value in committed.items():
-        others = [found[name] for found in runs]
+        others = [found[name] for found in runs if name in found]
         if isinstance(value, dict):
             tolerances[name] = tolerances_of(value, others)
         else:
