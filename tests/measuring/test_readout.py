@@ -122,3 +122,11 @@ def test_cells_that_are_no_brighter_than_the_background_have_no_ratio():
     labels[10:30, 10:30] = 1
     green = np.where(labels, 50, 100)
     assert read(100 + 10 * labels, green, labels).cells["ratio"].isna().all()
+
+
+def test_without_shapes_the_means_and_counts_are_the_same():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, (40, 40)).astype(np.uint16) * 3
+    field = filtered(random.poisson(300, labels.shape), random.poisson(200, labels.shape), labels)
+    quick = measure(field, labels, shapes=False).cells
+    pd.testing.assert_frame_equal(quick, measure(field, labels).cells[quick.columns])

@@ -157,7 +157,7 @@ def _measured(
         truth = maps.pop(ANNOTATED)
         for source, labels in maps.items():
             found.outcomes[source] = partners(name, truth, labels)
-        table = bearing(truth, lambda labels: measure(field, labels).cells, seed)
+        table = bearing(truth, lambda labels: measure(field, labels, shapes=False).cells, seed)
         found.bearing.append(table.assign(field=name)[["field", *table.columns]])
     return found
 

@@ -4,19 +4,21 @@ Annotated outlines are moved, or annotated cells merged, and measured again. Wha
 beside the average precision that such a segmentation would have.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
 import pandas as pd
 from skimage.segmentation import relabel_sequential
 
+from cellular.base.queues import cores, in_order
 from cellular.imaging.masks import numbered
 from cellular.imaging.matching import FOUND, count_overlaps, match
 from cellular.measuring.wells import READOUTS
 from cellular.scoring.boundaries import NEIGHBOURS, outlines
 
 MOVES = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # pixels
+MOVED, MERGED = "moved", "merged"
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the cells
 
 
@@ -61,18 +63,23 @@ def merged(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     """
     random = np.random.default_rng(seed)
     dense, _, values = relabel_sequential(labels)
-    filled = moved(dense, sum(labels.shape))
-    pairs = [random.permutation(_touching(of)) for of in (dense, filled)]
     new = np.asarray(values, labels.dtype)
     wanted = share * (new.size - 1)
     used: set[int] = set()
-    for low, high in np.concatenate(pairs).tolist():
+    for low, high in _neighbours(dense, random):
         if len(used) + 1 >= wanted:  # another pair would go further beyond than it falls short
             break
         if low not in used and high not in used:
             used |= {low, high}
             new[high] = new[low]
     return new[dense]
+
+
+def _neighbours(labels: np.ndarray, random: np.random.Generator) -> Iterator[list[int]]:
+    """Yield the pairs that touch, in a random order, then those that would after growth."""
+    yield from random.permutation(_touching(labels)).tolist()
+    filled = moved(labels, sum(labels.shape))
+    yield from random.permutation(_touching(filled)).tolist()
 
 
 def _touching(labels: np.ndarray) -> np.ndarray:
@@ -111,23 +118,18 @@ def bearing(
     the map itself; readout; mean, over the cells with a value; difference, from the mean of the map
     itself. What is undefined, as without cells, is NaN.
     """
-    labels = numbered(labels)
-    maps = [("moved", float(amount), moved(labels, amount)) for amount in (0, *moves)]
-    maps += [("merged", share, merged(labels, share, seed)) for share in shares]
-    tables = []
-    for kind, amount, other in maps:
-        means = measure(other)[list(READOUTS)].mean()
-        tables.append(
-            pd.DataFrame(
-                {
-                    "kind": kind,
-                    "amount": amount,
-                    "ap50": average_precision(labels, other),
-                    "readout": [*READOUTS],
-                    "mean": means.to_numpy(float),
-                }
-            )
-        )
+    truth = numbered(labels)
+
+    def row(plan: tuple[str, float]) -> pd.DataFrame:
+        kind, amount = plan
+        other = moved(truth, int(amount)) if kind == MOVED else merged(truth, amount, seed)
+        about = {"kind": kind, "amount": amount, "ap50": average_precision(truth, other)}
+        means = measure(other)[[*READOUTS]].mean()
+        return pd.DataFrame(about | {"readout": [*READOUTS], "mean": means.to_numpy(float)})
+
+    plans = [(MOVED, float(amount)) for amount in (0, *moves)]
+    plans += [(MERGED, share) for share in shares]
+    tables = list(in_order(row, plans, threads=cores(), ahead=cores()))
     table = pd.concat(tables, ignore_index=True)
     original = tables[0].set_index("readout")["mean"]
     return table.assign(difference=table["mean"] - table["readout"].map(original))

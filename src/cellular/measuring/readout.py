@@ -86,7 +86,7 @@ def field_of(
     )
 
 
-def measure(field: Field, labels: np.ndarray) -> Reading:
+def measure(field: Field, labels: np.ndarray, *, shapes: bool = True) -> Reading:
     """Measure all cells of a field.
 
     A punctum is of the cell in which its brightest point lies.
@@ -94,6 +94,8 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     Parameters
     ----------
     labels : (H, W) label map of the same size; numbers may be missing
+    shapes : False: leave out all but area and mean brightness of what is no punctum, which takes a
+        third of the time
 
     Returns
     -------
@@ -103,7 +105,10 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     owner = labels[field.puncta["y"], field.puncta["x"]].astype(np.int64)
     puncta = field.puncta.assign(label=owner)[["label", *field.puncta.columns]]
     puncta = puncta[owner > 0].sort_values(["label", "channel", "y", "x"], ignore_index=True)
-    cells = table_of(labels, Image(field.above, COLOURS), field.pixel_size)
+    if shapes:
+        cells = table_of(labels, Image(field.above, COLOURS), field.pixel_size)
+    else:
+        cells = _means(field, labels)
     green = cells["mean_green"]
     cells["ratio"] = (cells["mean_red"] / green).where(green > field.faint)
     for colour in COLOURS:
@@ -114,6 +119,18 @@ def measure(field: Field, labels: np.ndarray) -> Reading:
     cells["red_only"] = cells["red_puncta"] - cells["double_positive"]
     cells["red_only_fraction"] = cells["red_only"] / cells["red_puncta"].where(lambda n: n > 0)
     return Reading(cells, puncta)
+
+
+def _means(field: Field, labels: np.ndarray) -> pd.DataFrame:
+    """Return area and mean brightness of all cells, as `table_of` does."""
+    pixels = labels.ravel()
+    count = np.bincount(pixels)
+    found = np.flatnonzero(count[1:]) + 1
+    cells = {"label": found, "area_um2": count[found] * field.pixel_size**2}
+    for number, colour in enumerate(COLOURS):
+        total = np.bincount(pixels, field.above[..., number].ravel())
+        cells[f"mean_{colour}"] = total[found] / count[found]
+    return pd.DataFrame(cells)
 
 
 def _counted(puncta: pd.DataFrame, colour: str, cells: pd.DataFrame) -> pd.DataFrame:
