@@ -96,6 +96,6 @@ def test_a_stage_depends_on_the_packages_that_it_uses_and_on_no_other(stage):
 
 def test_dvc_yaml_is_short_and_names_no_module():
     text = (ROOT / "dvc.yaml").read_text()
-    assert len(text.splitlines()) <= 245
+    assert len(text.splitlines()) <= 250
     for path in (ROOT / "src/cellular").rglob("*.py"):
         assert path.name == "__init__.py" or f"/{path.parent.name}/{path.name}" not in text
