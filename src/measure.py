@@ -1,7 +1,7 @@
 r"""Measure autophagy in every cell: brightness and puncta of both channels, wells, conditions.
 
 Example:
-    python src/measure.py my_images --labels segmented --red 1 --green 2 --pixel_size 0.17
+    python src/measure.py my_channels --labels segmented --red 1 --green 2 --pixel_size 0.17
 """
 
 from argparse import SUPPRESS, ArgumentTypeError
@@ -85,7 +85,9 @@ def _line(tables: dict[str, pd.DataFrame]) -> str:
 def _labels(text: str) -> tuple[str, Path]:
     name, found, folder = text.rpartition("=")
     if found and not name.isidentifier():
-        raise ArgumentTypeError(f"expected <name>=<folder>, found {text!r}")
+        raise ArgumentTypeError(
+            f"expected <name>=<folder> with a name of letters, digits and _, found {text!r}"
+        )
     return name or "cells", Path(folder)
 
 

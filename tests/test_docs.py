@@ -253,7 +253,7 @@ ELSEWHERE = {
             'run_script("segment"',
         ),
         (
-            "python src/measure.py my_images --labels segmented --red 1 --green 2 "
+            "python src/measure.py my_channels --labels segmented --red 1 --green 2 "
             "--pixel_size 0.17",
             FIRST_RUN,
             "measuring/test_measure.py",

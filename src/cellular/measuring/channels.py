@@ -1,5 +1,6 @@
 """Channels: the red and the green image of each field, and the label maps that belong to it."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from cellular.imaging.fields import MASKS
 from cellular.imaging.images import is_mask
 from cellular.imaging.microscopy import Image, Source
 from cellular.measuring.params import MeasureParams
+
+log = logging.getLogger(__name__)
 
 PREDICTED = "pred_"  # begins the names of label maps that src/eval.py writes
 
@@ -49,7 +52,13 @@ class Channels:
             raise UnknownChannels(
                 f"{self.name}: one channel, expected files {self.name}_{params.red} and "
                 f"{self.name}_{params.green}, or an image with both channels; set measure.red and "
-                "measure.green"
+                "measure.green (--red, --green)"
+            )
+        if image.pixels.dtype == np.uint8:
+            log.warning(
+                "%s: 8 bits; brightness and puncta of merged pictures mean nothing, so take the "
+                "channels as the camera gave them",
+                self.name,
             )
         red = _plane(self.red.name, image, params.red)
         green = _plane(self.green.name, other, params.green)
@@ -63,6 +72,11 @@ class Channels:
             raise UnknownChannels(
                 f"{self.name}: the file does not say how large a pixel is; set data.pixel_size, in "
                 "µm (--pixel_size)"
+            )
+        if size > params.largest:
+            raise InputError(
+                f"{self.name}: a pixel of {size:g} µm is larger than the largest puncta, "
+                f"{params.largest:g} µm; give the edge of a pixel in µm (--pixel_size)"
             )
         return red, green, size
 
@@ -123,7 +137,7 @@ def _plane(where: str, image: Image, channel: str) -> np.ndarray:
     else:
         raise UnknownChannels(
             f"{where}: no channel {channel!r}, there are {', '.join(image.names)}; set measure.red "
-            "and measure.green to a name or a number from 1"
+            "and measure.green (--red, --green) to a name, or a number from 1"
         )
     plane = planes[..., index].astype(np.float32)
     if plane.min() < 0:

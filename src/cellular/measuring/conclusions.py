@@ -6,7 +6,7 @@ import pandas as pd
 
 from cellular.measuring.agreement import agreement, recall_sentence
 from cellular.measuring.classes import classify
-from cellular.measuring.effects import contrast, contrasts_by_time, course
+from cellular.measuring.effects import contrast, contrasts_by_time, course, sentence
 from cellular.measuring.measurement import ANNOTATED, Measurement
 from cellular.measuring.params import MeasureParams
 from cellular.measuring.wells import READOUTS
@@ -24,9 +24,10 @@ def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) 
     dict
         `pixel_size`; by source `sources` (number of cells, means over all of them) and, if wells
         are known, `courses` over time and, if two conditions are given, `contrasts` and
-        `contrasts_by_time`; with annotated outlines `classes`, and, if models are judged by them,
-        `judged` (their name together, and that of each) and, by source, `errors` (means over cells
-        minus those of the annotated ones), `agreement` and `recall`.
+        `contrasts_by_time`, and `sentences` on these; with annotated outlines `classes`, and, if
+        models are judged by them, `judged` (the name of these fields together, and of each) and, by
+        source, `errors` (means over cells minus those of the annotated ones), `agreement` and
+        `recall`.
     """
     tables = measurement.tables
     cells, wells = tables["cells"], tables["wells"]
@@ -42,6 +43,13 @@ def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) 
             found[name] = {
                 source: _of_each(function, rows, **options) for source, rows in _by_source(wells)
             }
+    found["sentences"] = {
+        source: [
+            *map(sentence, found.get("contrasts", {}).get(source, {}).values()),
+            *(sentence(one) for courses in own.values() for one in courses),
+        ]
+        for source, own in found["courses"].items()
+    }
     annotated = cells[cells["source"] == ANNOTATED]
     if len(annotated):
         found["classes"] = classify(annotated)
@@ -54,7 +62,7 @@ def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) 
         }
         judged = cells[cells["field"].isin(fields)]
         means = {source: _means(rows)["means"] for source, rows in _by_source(judged)}
-        truth = means.pop(ANNOTATED)
+        truth = means.pop(ANNOTATED, {})
         found["errors"] = {
             source: {name: value - truth[name] for name, value in own.items() if name in truth}
             for source, own in means.items()

@@ -12,6 +12,7 @@ courses/<source>     means over wells at each time point
 The last four compare models with annotated outlines, and are there if both are.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from cellular.measuring.perturbed import bearing
 from cellular.measuring.quality import flags_of
 from cellular.measuring.readout import Field, field_of, measure
 from cellular.measuring.wells import READOUTS, by_field, by_well
+
+log = logging.getLogger(__name__)
 
 ANNOTATED = "annotated"  # the source of outlines that all others are compared with
 AHEAD = 1  # fields that are read before they are measured
@@ -93,11 +96,20 @@ def measure_fields(
     InputError
         If no field has both, or a file cannot be read, or sizes differ.
     """
-    names = [name for name in channels if any(name in own for own in outlines.maps.values())]
+    labelled = {name for own in outlines.maps.values() for name in own}
+    names = [name for name in channels if name in labelled]
     if not names:
         raise InputError(
-            f"{next(iter(channels), 'no channels')}: no label map of that name, nor for any other "
-            f"of {len(channels)} fields; expected <field>.png or .tif"
+            f"{next(iter(channels))}: no label map of that name, nor for any other of "
+            f"{len(channels)} fields; there is one of {min(labelled)}; give both the same name"
+        )
+    if left := sorted(channels.keys() - labelled):
+        log.warning("%d fields without a label map are left out, such as %s", len(left), left[0])
+    if not any("well" in params.origin(name) for name in names):
+        log.warning(
+            "no name of a field, such as %s, tells its well, so nothing is said of wells; "
+            "measure.names (--names) says how to read them",
+            names[0],
         )
 
     def read(name: str) -> tuple[str, Field, dict[str, np.ndarray]]:

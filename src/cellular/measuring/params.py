@@ -4,7 +4,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cellular.base.params import Float, NoneOr, Section, Text
 from cellular.imaging.fields import NAME
@@ -52,13 +52,28 @@ class MeasureParams(Section):
     """the same height in standard deviations of the noise at that brightness, at least, which
     decides in cells that are hardly brighter than the background"""
     names: NoneOr[Annotated[Text, AfterValidator(_naming)]] = None
-    """regular expression for the names of your fields, with the groups (?P<well>...) and, if there
-    are several, (?P<timepoint>...); none: CELLULAR's names"""
+    """regular expression for the whole name of a field of yours, its folder included, with the
+    groups (?P<well>...) and, if there are several, (?P<timepoint>...); none: CELLULAR's names"""
     conditions: list[Annotated[Text, AfterValidator(_condition)]] = Field(
-        ["fed=[C-H]*", "starved=[I-N]*"], max_length=2
+        ["fed=[C-H]*", "starved=[I-N]*"]
     )
     """the two conditions that are compared, the reference first, each with a pattern for its wells:
-    C03 matches [C-H]*; none given: wells are not compared"""
+    C03 matches [C-H]*; [] in params.yaml: wells are not compared"""
+
+    @field_validator("green")
+    @classmethod
+    def _another_channel(cls, green: str, info: ValidationInfo) -> str:
+        if green == info.data.get("red"):
+            raise ValueError("the same channel as red; expected another")
+        return green
+
+    @field_validator("conditions")
+    @classmethod
+    def _two_or_none(cls, conditions: list[str]) -> list[str]:
+        names = {condition.partition("=")[0] for condition in conditions}
+        if len(conditions) not in (0, 2) or len(names) != len(conditions):
+            raise ValueError("expected two conditions of different names, or none")
+        return conditions
 
     def origin(self, field: str) -> dict[str, str]:
         """Return timepoint, well and condition, as far as the name of the field tells them."""
