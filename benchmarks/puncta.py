@@ -25,9 +25,8 @@ SEED = 41
 COUNT = 8  # spots a cell
 RED_ONLY = 0.7
 REACH = 3.0  # pixels from a planted spot to the punctum that counts as it
-VISIBLE = (
-    3.0  # standard deviations of a pixel's noise; what is fainter is not in one of the columns
-)
+# Standard deviations of a pixel's noise; what is fainter is not in one of the columns.
+VISIBLE = 3.0
 COLUMNS = ("recall", "visible", "precision", "bias", "red_only")
 HEAD = """\
 | spots | contrast | recall | of those above the noise | precision | bias of count \

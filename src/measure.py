@@ -84,9 +84,10 @@ def _line(tables: dict[str, pd.DataFrame]) -> str:
 
 def _labels(text: str) -> tuple[str, Path]:
     name, found, folder = text.rpartition("=")
-    if found and not name.isidentifier():
+    if found and (not name.isidentifier() or name == ANNOTATED):
         raise ArgumentTypeError(
-            f"expected <name>=<folder> with a name of letters, digits and _, found {text!r}"
+            f"expected <name>=<folder> with a name of letters, digits and _ that is not "
+            f"{ANNOTATED}, found {text!r}"
         )
     return name or "cells", Path(folder)
 

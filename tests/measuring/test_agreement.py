@@ -96,12 +96,6 @@ def test_each_cell_has_its_outcome_and_each_found_one_its_partner():
     ]
 
 
-def test_what_was_annotated_as_neither_is_no_false_positive():
-    truth, predicted = np.array([[1, 0, 0]]), np.array([[1, 0, 2]])
-    found = partners("x", truth, predicted, excluded=predicted == 2)
-    assert found["outcome"].tolist() == ["found", "ignored"]
-
-
 @settings(max_examples=50)
 @given(pairs)
 def test_every_cell_has_the_outcome_that_matching_gives_it(pair):

@@ -39,6 +39,24 @@ def test_an_image_holds_both_channels_by_name_or_number(params, tmp_path):
     assert np.array_equal(one, red) and np.array_equal(two, green) and size == 0.2
 
 
+def test_channels_by_number_are_never_files_with_such_an_end(tmp_path):
+    red, green = channels_of(3, 1)
+    params = MeasureParams(red="1", green="2")
+    for number in (1, 2, 3):
+        metadata = {"axes": "CYX", "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}
+        path = tmp_path / f"img_{number}.ome.tif"
+        tifffile.imwrite(path, np.stack([red, green]), metadata=metadata)
+    found = find_channels(find([tmp_path]), params)
+    assert list(found) == ["img_1", "img_2", "img_3"]
+    assert np.array_equal(found["img_3"].read(params)[1], green)
+
+
+def test_a_pixel_larger_than_any_punctum_is_an_error(tmp_path):
+    write_channels(tmp_path, "a", channels_of(3, 1))
+    with pytest.raises(InputError, match=r"a pixel of 170 µm is larger.*give the edge"):
+        find_channels(find([tmp_path]), PARAMS)["a"].read(PARAMS, 170)
+
+
 def test_what_cannot_be_known_is_told_as_such(tmp_path):
     red, green = channels_of(3, 1)
     tifffile.imwrite(tmp_path / "a.tif", np.dstack([red, green, green]), photometric="rgb")
@@ -61,7 +79,7 @@ def test_channels_that_do_not_fit_are_one_error(tmp_path):
     with pytest.raises(InputError, match=r"a_w2: -4.* is the lowest value, expected"):
         find_channels(find([tmp_path]), PARAMS)["a"].read(PARAMS, PIXEL_SIZE)
     (tmp_path / "a_w1.TIF").unlink()
-    with pytest.raises(InputError, match="a_w1: not there; expected both"):
+    with pytest.raises(InputError, match="a_w1: not there; expected a file for each"):
         find_channels(find([tmp_path]), PARAMS)
 
 

@@ -95,9 +95,12 @@ def test_the_balanced_accuracy_of_few_cells_is_checked_by_eye():
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        (pd.DataFrame(), "there is no result, since no cell of a known well has a class"),
-        (cells({"a": "fed"}, of=1), "there is no result, since all cells with a class are fed"),
-        (cells({"a": "unfed", "b": "unfed"}), "there is no result, since all cells with a class"),
+        (pd.DataFrame(), "there is no result, since no cell of a known well is fed or unfed"),
+        (cells({"a": "fed"}, of=1), "there is no result, since all cells of these classes are fed"),
+        (
+            cells({"a": "unfed", "b": "unfed"}),
+            "there is no result, since all cells of these classes",
+        ),
         (
             cells({"a": "both"}),
             "there is no result, since only one well has cells of the",

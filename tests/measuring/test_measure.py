@@ -154,12 +154,40 @@ def test_unknown_channels_are_an_error_or_a_reason_to_do_nothing(run_script, pla
     write_labels(tmp_path / "labels/a.png", np.ones((64, 64), np.uint16))
     command = ("measure", tmp_path, "--labels", tmp_path / "labels", "--output", tmp_path / "out")
     code, out, err = run_script(*command)
-    assert (code, out) == (2, "") and "no channel 'w2'" in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and "no channel 'w2'" in err
     assert not (tmp_path / "out").exists()
     code, out, err = run_script(*command, "--optional")
     assert code == 0 and "nothing to measure" in out
     assert "no channel 'w2'" in json.loads((tmp_path / "out.json").read_text())["reason"]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_parameters_that_make_no_sense_are_an_error(run_script, plate, tmp_path):
+    command = ("measure", plate / "raw", "--labels", plate / "predictions")
+    command += ("--pixel_size", PIXEL_SIZE, "--output", tmp_path / "out")
+    for flags, sentence in (
+        (("--red", "w1"), "red and green are one channel, w1"),
+        (("--conditions", "fed=C*"), "conditions: expected two conditions of different names"),
+        (("--conditions", "a=C*", "a=D*"), "conditions: expected two conditions of different"),
+        (("--names", "(?P<plate>.*)"), "names: expected a regular expression with a group"),
+        (
+            ("--labels", f"annotated={plate}"),
+            "a name of letters, digits and _ that is not annotated",
+        ),
+    ):
+        code, out, err = run_script(*command, *flags)
+        assert (code, out) == (2, "") and sentence in err
+
+
+def test_names_that_tell_no_well_and_fields_without_label_maps_are_told(run_script, tmp_path):
+    for field in "ab":
+        write_channels(tmp_path / "channels", field, channels_of(4, 2))
+    (tmp_path / "labels").mkdir()
+    write_labels(tmp_path / "labels/a.png", labels_of())
+    options = ("--pixel_size", PIXEL_SIZE, "--output", tmp_path / "out")
+    code, _, err = run_script("measure", tmp_path, "--labels", tmp_path / "labels", *options)
+    assert code == 0 and "1 field without a label map left out: b\n" in err
+    assert "no name of a field, such as a, tells its well" in err
 
 
 def test_label_maps_that_do_not_fit_are_one_error(run_script, arguments, plate, tmp_path):

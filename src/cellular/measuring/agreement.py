@@ -53,16 +53,13 @@ QUARTERS = {
 CLEAR = 0.05 / (4 * len(QUARTERS))
 
 
-def partners(
-    field: str, truth: np.ndarray, predicted: np.ndarray, excluded: np.ndarray | None = None
-) -> pd.DataFrame:
+def partners(field: str, truth: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     """Tell what became of each annotated cell of a field, and what each predicted cell is.
 
     Parameters
     ----------
     field : its name
     truth, predicted : (H, W) label maps; numbers may be missing
-    excluded : (H, W) bool, pixels that do not count, see `cellular.imaging.matching`
 
     Returns
     -------
@@ -72,7 +69,7 @@ def partners(
     """
     (true, _, labels), (guess, _, predicted_labels) = map(relabel_sequential, (truth, predicted))
     labels, predicted_labels = np.asarray(labels)[1:], np.asarray(predicted_labels)[1:]
-    matching = match(count_overlaps(true, guess, excluded))
+    matching = match(count_overlaps(true, guess))
     pairs = matching.iou >= HALF
     cells = pd.DataFrame({"outcome": matching.true_outcomes, "label": labels})
     cells["predicted_label"] = pd.Series(

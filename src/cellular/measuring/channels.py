@@ -85,22 +85,24 @@ def find_channels(sources: Iterable[Source], params: MeasureParams) -> dict[str,
     """Return where the channels of each field are, sorted by the field's name.
 
     They are files of one channel, `<field>_<red>` and `<field>_<green>`. If there are none of that
-    name, every image is taken for a field that holds both.
+    name, or channels are given by number, every image is taken for a field that holds both.
 
     Raises
     ------
-    InputError
+    UnknownChannels
         If a field has one of the two files.
     """
     named = {source.name: source for source in sources}
     ends = f"_{params.red}", f"_{params.green}"
     fields = {name.removesuffix(end) for end in ends for name in named if name.endswith(end)}
-    if not fields:
+    if not fields or params.red.isdecimal():
         return {name: Channels(name, named[name], named[name]) for name in sorted(named)}
     missing = sorted({name + end for name in fields for end in ends} - named.keys())
     if missing:
         more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
-        raise InputError(f"{missing[0]}: not there{more}; expected both channels of each field")
+        raise UnknownChannels(
+            f"{missing[0]}: not there{more}; expected a file for each of both channels of a field"
+        )
     return {name: Channels(name, *(named[name + end] for end in ends)) for name in sorted(fields)}
 
 

@@ -17,9 +17,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cellular.measuring.wells import READOUTS
+from cellular.scoring.uncertainty import LEVEL
 
 CLASSES = ("fed", "unfed")
-LEVEL = 0.95
 CHANCE = 0.5  # balanced accuracy of guesses
 
 
@@ -77,9 +77,9 @@ def sentence(found: dict[str, Any]) -> str:
 def _no_result(wells: dict[str, int], values: pd.DataFrame) -> str | None:
     present = [name for name, count in wells.items() if count]
     if not present:
-        return "there is no result, since no cell of a known well has a class"
+        return f"there is no result, since no cell of a known well is {' or '.join(CLASSES)}"
     if len(present) == 1:
-        return f"there is no result, since all cells with a class are {present[0]}"
+        return f"there is no result, since all cells of these classes are {present[0]}"
     for name, count in wells.items():
         if count == 1:
             return f"there is no result, since only one well has cells of the class {name}"

@@ -26,14 +26,16 @@ def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) 
         are known, `courses` over time and, if two conditions are given, `contrasts` and
         `contrasts_by_time`, and `sentences` on these; with annotated outlines `classes`, and, if
         models are judged by them, `judged` (the name of these fields together, and of each) and, by
-        source, `errors` (means over cells minus those of the annotated ones), `agreement` and
+        source, `errors` (of the means over cells, as the mean over these fields), `agreement` and
         `recall`.
     """
     tables = measurement.tables
     cells, wells = tables["cells"], tables["wells"]
     found: dict[str, Any] = {
         "pixel_size": measurement.pixel_size,
-        "sources": {source: _means(rows) for source, rows in _by_source(cells)},
+        "sources": {
+            source: _means(cells[cells["source"] == source]) for source in measurement.sources
+        },
         "courses": {source: _of_each(course, rows) for source, rows in _by_source(wells)},
     }
     if len(params.conditions) == 2:
@@ -54,18 +56,15 @@ def conclusions(measurement: Measurement, params: MeasureParams, seed: int = 0) 
     if len(annotated):
         found["classes"] = classify(annotated)
     if measurement.outcomes:
-        fields = {field for own in measurement.outcomes.values() for field in own["field"]}
-        found["judged"] = {"split": measurement.split, "fields": sorted(fields)}
+        found["judged"] = {"split": measurement.split, "fields": measurement.judged}
         found["agreement"] = {
             source: agreement(annotated, cells[cells["source"] == source], own)
             for source, own in measurement.outcomes.items()
         }
-        judged = cells[cells["field"].isin(fields)]
-        means = {source: _means(rows)["means"] for source, rows in _by_source(judged)}
-        truth = means.pop(ANNOTATED, {})
+        costs = tables["costs"][tables["costs"]["by"] == "field"]
         found["errors"] = {
-            source: {name: value - truth[name] for name, value in own.items() if name in truth}
-            for source, own in means.items()
+            source: rows.groupby("readout", sort=False)["difference"].mean().to_dict()
+            for source, rows in _by_source(costs)
         }
         found["recall"] = {
             source: recall_sentence(rows.drop(columns="source"))

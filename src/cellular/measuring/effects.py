@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cellular.measuring.wells import READOUTS
+from cellular.measuring.wells import READOUTS, natural_order
+from cellular.scoring.uncertainty import LEVEL
 
-LEVEL = 0.95
 SPLITS = 10_000  # of wells into two conditions; up to 7 against 7, all of them are fewer
 ROUNDING = 1e-9  # values of wells that differ by less than this part of them do not differ
 
@@ -78,10 +78,10 @@ def contrasts_by_time(
     wells: pd.DataFrame, readout: str, conditions: tuple[str, str], seed: int = 0
 ) -> list[dict[str, Any]]:
     """Return what `contrast` returns for each time point, with its `timepoint`, sorted."""
-    groups = wells.groupby("timepoint", sort=True)
+    ordered = wells.sort_values("timepoint", key=natural_order)
     return [
         {"timepoint": str(time)} | contrast(rows, readout, conditions, seed)
-        for time, rows in groups
+        for time, rows in ordered.groupby("timepoint", sort=False)
     ]
 
 

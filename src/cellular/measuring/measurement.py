@@ -7,9 +7,9 @@ fields, wells        means over the cells of a field, and of a well at a time po
 costs                what errors of outlines do to the means of fields and wells, by kind of error
 recall               how many of the dim and the bright, the small and the large cells are found
 bearing              means after annotated outlines were moved, or annotated cells merged
-courses/<source>     means over wells at each time point
+courses/<source>     means over wells at each time point, of all and of each condition
 
-The last four compare models with annotated outlines, and are there if both are.
+Costs, recall and bearing compare models with annotated outlines, and are there if both are.
 """
 
 import logging
@@ -32,7 +32,7 @@ from cellular.measuring.params import MeasureParams
 from cellular.measuring.perturbed import bearing
 from cellular.measuring.quality import flags_of
 from cellular.measuring.readout import Field, field_of, measure
-from cellular.measuring.wells import READOUTS, by_field, by_well
+from cellular.measuring.wells import READOUTS, by_field, by_well, natural_order
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ class Measurement:
 
     tables: dict[str, pd.DataFrame]
     outcomes: dict[str, pd.DataFrame]  # `cellular.measuring.agreement.partners`
-    split: str  # the name of these fields
+    sources: list[str]  # of outlines, also those without a cell
+    judged: list[str]  # the fields of `outcomes`
+    split: str  # what they are called together
     pixel_size: float  # µm, of the first field
 
 
@@ -68,7 +70,8 @@ class _Measured:
     pixel_size: float
     cells: list[pd.DataFrame]  # of each source
     puncta: list[pd.DataFrame]
-    quality: list[dict]
+    origins: list[dict]  # source, field, and what its name tells
+    quality: dict  # of the field
     outcomes: dict[str, pd.DataFrame]  # of a judged field, by source
     bearing: list[pd.DataFrame]  # of a judged field
 
@@ -104,7 +107,10 @@ def measure_fields(
             f"{len(channels)} fields; there is one of {min(labelled)}; give both the same name"
         )
     if left := sorted(channels.keys() - labelled):
-        log.warning("%d fields without a label map are left out, such as %s", len(left), left[0])
+        log.warning(
+            "%d field%s without a label map left out: %s%s",
+            *(len(left), "s" * (len(left) > 1), left[0], " and others" * (len(left) > 1)),
+        )
     if not any("well" in params.origin(name) for name in names):
         log.warning(
             "no name of a field, such as %s, tells its well, so nothing is said of wells; "
@@ -121,10 +127,10 @@ def measure_fields(
     bar = tqdm(names, "measure", unit="field", leave=False)
     ready = in_order(read, bar, threads=1, ahead=AHEAD)
     measured = [_measured(*item, outlines, params, seed) for item in ready]
-    quality = pd.DataFrame([row for one in measured for row in one.quality])
+    quality = pd.DataFrame([one.quality for one in measured])
     quality["flags"] = flags_of(quality)
     cells = _joined(table for one in measured for table in one.cells)
-    cells = cells.merge(quality[[*KEYS, "flags"]], "left", on=KEYS)
+    cells = cells.merge(quality[["field", "flags"]], "left", on="field")
     outcomes = {
         source: _joined(one.outcomes[source] for one in measured if source in one.outcomes)
         for source in outlines.maps
@@ -134,14 +140,16 @@ def measure_fields(
     tables = {
         "cells": cells,
         "puncta": _joined(table for one in measured for table in one.puncta),
-        "fields": quality.merge(by_field(cells), "left", on=KEYS).fillna({"cells": 0}),
+        "fields": _fields([row for one in measured for row in one.origins], quality, cells),
         "wells": wells,
     }
     tables |= {f"courses/{source}": rows for source, rows in _courses(wells).items()}
     if outcomes:
         tables |= {"costs": _costs(cells, outcomes), "recall": _recall(cells, outcomes)}
         tables["bearing"] = _joined(table for one in measured for table in one.bearing)
-    return Measurement(tables, outcomes, outlines.split, measured[0].pixel_size)
+    judged = [name for name in names if name in outlines.judged]
+    sources = list(outlines.maps)
+    return Measurement(tables, outcomes, sources, judged, outlines.split, measured[0].pixel_size)
 
 
 def _measured(
@@ -153,19 +161,20 @@ def _measured(
     seed: int,
 ) -> _Measured:
     """Measure a field with the label maps of all sources."""
-    found = _Measured(field.pixel_size, [], [], [], {}, [])
+    origin = params.origin(name)
+    found = _Measured(field.pixel_size, [], [], [], {"field": name} | field.quality, {}, [])
     for source, labels in maps.items():
         reading = measure(field, labels)
         about = {"source": source, "field": name}
         cells = reading.cells.assign(**dict.fromkeys(("timepoint", "well", "condition", "class")))
-        cells = cells.assign(**about, **params.origin(name))
+        cells = cells.assign(**about, **origin)
         if source == ANNOTATED and (classes := read_classes(outlines.annotated[name])):
             cells["class"] = classes
         found.cells.append(cells[[*KEYS, *cells.columns.drop(KEYS)]])
         puncta = reading.puncta.assign(**about)
         found.puncta.append(puncta[[*KEYS, *puncta.columns.drop(KEYS)]])
-        found.quality.append(about | field.quality)
-    if name in outlines.judged and ANNOTATED in maps:
+        found.origins.append(about | origin)
+    if name in outlines.judged and ANNOTATED in maps and len(maps) > 1:
         truth = maps.pop(ANNOTATED)
         for source, labels in maps.items():
             found.outcomes[source] = partners(name, truth, labels)
@@ -183,12 +192,25 @@ def _maps(name: str, outlines: Outlines, shape: tuple[int, ...]) -> dict[str, np
     return maps
 
 
+def _fields(origins: list[dict], quality: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each source and field, those without cells too."""
+    rows = pd.DataFrame(origins).reindex(columns=[*KEYS, "timepoint", "well", "condition"])
+    means = by_field(cells)[[*KEYS, "cells", *READOUTS]]
+    table = rows.merge(quality, "left", on="field").merge(means, "left", on=KEYS)
+    return table.fillna({"cells": 0}).astype({"cells": int})
+
+
 def _courses(wells: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return by source the means over wells at each time point."""
-    return {
-        str(source): rows.groupby("timepoint")[[*READOUTS]].mean().reset_index()
-        for source, rows in wells.groupby("source", sort=True)
-    }
+    """Return by source the means over wells at each time point, of all and of each condition."""
+    courses = {}
+    for source, rows in wells.groupby("source", sort=True):
+        means = [rows.groupby("timepoint")[[*READOUTS]].mean()]
+        for condition, own in rows.groupby("condition", sort=True):
+            of_condition = own.groupby("timepoint")[[*READOUTS]].mean()
+            means.append(of_condition.add_suffix(f"_{condition}"))
+        table = pd.concat(means, axis=1).reset_index()
+        courses[str(source)] = table.sort_values("timepoint", key=natural_order)
+    return courses
 
 
 def _costs(cells: pd.DataFrame, outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cellular.base.params import Float, NoneOr, Section, Text
 from cellular.imaging.fields import NAME
@@ -60,12 +60,11 @@ class MeasureParams(Section):
     """the two conditions that are compared, the reference first, each with a pattern for its wells:
     C03 matches [C-H]*; [] in params.yaml: wells are not compared"""
 
-    @field_validator("green")
-    @classmethod
-    def _another_channel(cls, green: str, info: ValidationInfo) -> str:
-        if green == info.data.get("red"):
-            raise ValueError("the same channel as red; expected another")
-        return green
+    @model_validator(mode="after")
+    def _two_channels(self) -> "MeasureParams":
+        if self.red == self.green:
+            raise ValueError(f"red and green are one channel, {self.red}; expected two")
+        return self
 
     @field_validator("conditions")
     @classmethod
@@ -77,7 +76,11 @@ class MeasureParams(Section):
 
     def origin(self, field: str) -> dict[str, str]:
         """Return timepoint, well and condition, as far as the name of the field tells them."""
-        found = re.fullmatch(self.names, field) if self.names else NAME.fullmatch(field)
+        found = (
+            re.fullmatch(self.names, field)
+            if self.names
+            else NAME.fullmatch(field.rpartition("/")[2])
+        )
         named = {key: text for key, text in found.groupdict().items() if text} if found else {}
         place = named.get("well", "")
         if "plate" in named:

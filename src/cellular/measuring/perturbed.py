@@ -19,6 +19,7 @@ from cellular.scoring.boundaries import NEIGHBOURS, outlines
 
 MOVES = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # pixels
 MOVED, MERGED = "moved", "merged"
+THREADS = 4  # each needs 0.2 GB for a field of 2048 x 2048 pixels
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the cells
 
 
@@ -129,7 +130,8 @@ def bearing(
 
     plans = [(MOVED, float(amount)) for amount in (0, *moves)]
     plans += [(MERGED, share) for share in shares]
-    tables = list(in_order(row, plans, threads=cores(), ahead=cores()))
+    threads = min(THREADS, cores())
+    tables = list(in_order(row, plans, threads=threads, ahead=threads))
     table = pd.concat(tables, ignore_index=True)
     original = tables[0].set_index("readout")["mean"]
     return table.assign(difference=table["mean"] - table["readout"].map(original))

@@ -33,7 +33,7 @@ SHARED = 0.25
 
 # Columns in their order.
 COLUMNS = {
-    "y": "int64",  # pixels, place of the brightest point
+    "y": "int64",  # pixels, place of the point that stands out most
     "x": "int64",
     "area": "int64",  # pixels
     "area_um2": "float64",

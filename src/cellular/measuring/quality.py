@@ -71,7 +71,7 @@ def flags_of(quality: pd.DataFrame) -> pd.Series:
 
     Parameters
     ----------
-    quality : a row for each source and field: shift_y and shift_x in pixels, and for red and green
+    quality : a row for each field: shift_y and shift_x in pixels, and for red and green
         `saturated_` and `focus_` followed by the colour
     """
     flags = pd.Series("", quality.index)

@@ -77,7 +77,7 @@ def field_of(
     quality = {"shift_y": y, "shift_x": x}
     for colour, channel, (background, focus, _) in zip(COLOURS, channels, looks, strict=True):
         quality[f"background_{colour}"] = background
-        quality[f"saturated_{colour}"] = saturated(channel)
+        quality[f"saturated_{colour}"] = saturated(channel) if np.ptp(channel) else 1.0
         quality[f"focus_{colour}"] = focus
     faint = LEAST_GREEN * float(looks[1][2].level.min())  # in the dark, the level is the noise
     above: np.ndarray = np.dstack(channels) - np.array([look[0] for look in looks], np.float32)

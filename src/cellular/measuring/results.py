@@ -53,7 +53,7 @@ def write_measurement(
         for name, table in found.tables.items():
             path = folder / f"{name}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+            table.to_csv(path, index=False, float_format="%.8g", lineterminator="\n")
         (folder / "cells").mkdir()
         cells, puncta = found.tables["cells"], found.tables["puncta"]
         own = cells[cells["source"] == source], puncta[puncta["source"] == source]

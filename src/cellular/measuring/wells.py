@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import pandas as pd
+from natsort import natsorted
 
 
 class Readout(NamedTuple):
@@ -61,6 +62,12 @@ def by_well(cells: pd.DataFrame) -> pd.DataFrame:
     return table.dropna(subset="well", ignore_index=True)
 
 
+def natural_order(texts: pd.Series) -> pd.Series:
+    """Return the rank of each text, 2 before 10, as a key to sort a table; NaN if unknown."""
+    ranks = {text: rank for rank, text in enumerate(natsorted(texts.dropna().unique()))}
+    return texts.map(ranks)
+
+
 def _means(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     types: dict[str, Any] = dict.fromkeys(TEXTS, "string") | dict.fromkeys(READOUTS, "float64")
     table = cells.reindex(columns=list(types)).astype(types)
@@ -69,4 +76,5 @@ def _means(cells: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     groups = table.groupby(keys, dropna=False, sort=True)
     counts = pd.DataFrame({"fields": groups["field"].nunique(), "cells": groups.size()})
     means = counts.astype("int64").join(groups[[*READOUTS]].mean()).reset_index()
+    means = means.sort_values(keys, key=natural_order, ignore_index=True)
     return means.astype(dict.fromkeys(keys, "string"))
