@@ -1,5 +1,6 @@
 """The section on the read-out, from made-up tables."""
 
+import json
 import re
 
 import numpy as np
@@ -23,6 +24,17 @@ def part(section, title):
     return next(part for part in section.parts if part.title == title)
 
 
+def change_summary(folder, change):
+    found = json.loads((folder / "readout.json").read_text())
+    change(found)
+    (folder / "readout.json").write_text(json.dumps(found))
+
+
+def change_table(folder, name, change):
+    path = folder / "readout" / f"{name}.csv"
+    change(pd.read_csv(path, dtype={"timepoint": str})).to_csv(path, index=False)
+
+
 def test_without_the_stage_there_is_no_section(tmp_path):
     assert read_readout(tmp_path, {}) is None
 
@@ -37,13 +49,16 @@ def test_a_reason_is_all_that_is_said_if_nothing_was_measured(tmp_path):
 def test_six_wells_are_on_a_plate_in_a_course_and_compared(tmp_path):
     section, page = page_of(write_readout(tmp_path, SIX))
     assert "here N is 6." in section.lead[0]
-    assert "the outlines of mine give other means" in section.lead[1]
+    assert "the outlines of mine give these means: red puncta a cell 6." in section.lead[1]
     assert section.lead[2].startswith("mine: ")
     plates = part(section, "Wells").figures
+    assert plates[0].caption.endswith("Empty: no value.")
     assert [figure.kind for figure in plates] == ["scrolls wide"] * 2  # C to K: a plate of 384
     courses = part(section, "Course in time")
     assert len(courses.figures) == 2 and len(courses.texts) == 4
-    assert all(len(rows) == 5 for rows in courses.tables[0].groups.values())
+    groups = courses.tables[0].groups
+    assert list(groups)[:2] == ["area of a cell, µm², fed", "area of a cell, µm², starved"]
+    assert all([row[0] for row in rows] == [*"12345"] for rows in groups.values())
     against = part(section, "Starved against fed")
     rows = against.tables[0].groups["red puncta a cell"]
     assert [row[0] for row in rows] == ["annotated", "mine"]
@@ -69,6 +84,76 @@ def test_one_well_has_no_plate_and_no_contrast_and_this_is_said(tmp_path):
 def test_one_time_point_has_no_course(tmp_path):
     section, _ = page_of(write_readout(tmp_path, ONE, times=1))
     assert not part(section, "Course in time").figures
+
+
+def test_time_points_are_drawn_in_the_order_of_their_numbers(tmp_path):
+    folder = write_readout(tmp_path, ONE)
+    texts = {"002": "10", "003": "2", "004": "x"}
+    change_table(folder, "wells", lambda table: table.replace({"timepoint": texts}))
+    course = part(page_of(folder)[0], "Course in time")
+    line = max(re.findall(r'<path d="(M [^"]*)" clip-path', course.figures[0].svg), key=len)
+    x = [float(place) for place in re.findall(r"[ML] (\S+) ", line)]
+    assert len(x) == 4 and x == sorted(x)
+    rows = course.tables[0].groups["area of a cell, µm²"]
+    assert [row[0] for row in rows] == ["1", "2", "5", "10"]
+
+
+def test_a_source_without_cells_is_in_no_figure_and_a_model_without_any_is_told(tmp_path):
+    folder = write_readout(tmp_path, ONE)
+    change_summary(folder, lambda found: found["sources"].update(none={"cells": 0, "means": {}}))
+    section, _ = page_of(folder)
+    assert "20 (mine), 0 (none)" in section.lead[0]
+    assert {row[-1] for row in section.parts[0].tables[0].groups[""]} == {"–"}
+    assert not any("none<" in figure.svg for of in section.parts for figure in of.figures)
+    change_table(folder, "fields", lambda table: table[table["source"] != "mine"])
+    change_table(folder, "costs", lambda table: table.head(0))
+    section, _ = page_of(folder)
+    assert "no mean of mine is compared" in section.lead[1]
+    assert section.lead[2] == "mine: it finds no cell there."
+    assert part(section, "Who is found, and who is missed").texts == [section.lead[2]]
+
+
+@pytest.mark.parametrize("sources", [{}, {"annotated": {"cells": 0, "means": {}}}])
+def test_without_any_cell_there_is_a_sentence(tmp_path, sources):
+    folder = write_readout(tmp_path, ONE)
+    change_summary(folder, lambda found: found.update(sources=sources))
+    change_table(folder, "wells", lambda table: table.head(0))
+    section, _ = page_of(folder)
+    assert section.lead == ["There is no cell in any field, so nothing is read."]
+    assert [of.title for of in section.parts] == ["Quality of the fields"]
+
+
+def test_unknown_wells_are_told(tmp_path):
+    folder = write_readout(tmp_path, ONE)
+    none = {"courses": {}, "contrasts": {}, "contrasts_by_time": {}}
+    change_summary(folder, lambda found: found.update(none))
+    change_table(folder, "wells", lambda table: table.head(0))
+    section, _ = page_of(folder)
+    assert "N is unknown, since no name of a field tells its well. Cells" in section.lead[0]
+    assert part(section, "Wells").texts == ["There is no well that is known, so no plate is drawn."]
+    assert "names no two conditions" in part(section, "Conditions").texts[0]
+
+
+def test_without_annotated_puncta_no_change_is_given_in_percent(tmp_path):
+    folder = write_readout(tmp_path, ONE)
+    change_table(folder, "bearing", lambda table: table.assign(mean=table["difference"]))
+    zero = {"annotated": 0, "predicted": 2, "difference": 2}
+    change_table(folder, "costs", lambda table: table.assign(**zero))
+    section, _ = page_of(folder)
+    assert "red puncta a cell 2.00, annotated 0.00 (– %)" in section.lead[1]
+    bearing = part(section, "How much error the read-out bears")
+    assert not bearing.figures and "above 0" in bearing.texts[0]
+
+
+def test_a_field_without_annotated_puncta_does_not_count_in_the_curve(tmp_path):
+    folder = write_readout(tmp_path, ONE)
+    before = part(page_of(folder)[0], "How much error the read-out bears")
+    change_table(
+        folder,
+        "bearing",
+        lambda table: pd.concat([table, table.assign(field="b", mean=table["difference"])]),
+    )
+    assert part(page_of(folder)[0], "How much error the read-out bears") == before
 
 
 def test_each_of_96_wells_has_its_value_and_room_for_it(tmp_path):
@@ -129,8 +214,7 @@ def test_pictures_have_their_numbers_below_them(tmp_path):
 
 def test_flagged_fields_are_listed_once(tmp_path):
     folder = write_readout(tmp_path, ONE)
-    path = folder / "readout" / "fields.csv"
-    pd.read_csv(path).assign(flags="red saturated").to_csv(path, index=False)
+    change_table(folder, "fields", lambda table: table.assign(flags="red saturated"))
     (table,) = part(page_of(folder)[0], "Quality of the fields").tables
     assert len(table.groups[""]) == 5 and table.groups[""][0][1] == "red saturated"
 

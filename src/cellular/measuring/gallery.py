@@ -18,11 +18,15 @@ MARGIN = 10  # pixels around a cell that is larger than that
 PERCENTILES = 1, 98  # of the cell's pixels, which are shown as black and as the full colour
 REACH = 4  # pixels from the middle of a mark to its line; puncta are 2 to 11 pixels wide
 LINE, MARK = (255, 255, 255), (120, 220, 255)  # outline; marks, of a colour that no channel has
-
-
-SHOWN = (  # beside a picture
-    *("kind", "source", "field", "label"),
-    *("red_puncta", "green_puncta", "red_only_fraction", "area_um2"),
+ABOUT_A_CELL = (  # columns that belong beside a picture
+    "kind",
+    "source",
+    "field",
+    "label",
+    "red_puncta",
+    "green_puncta",
+    "red_only_fraction",
+    "area_um2",
 )
 
 
@@ -45,7 +49,7 @@ def gallery(
         own = puncta[puncta["field"] == field]
         drawn |= {place: picture(*planes, label, own) for place, label in rows["label"].items()}
     return [
-        (drawn[place], {key: row[key] for key in SHOWN if not pd.isna(row[key])})
+        (drawn[place], {key: row[key] for key in ABOUT_A_CELL if not pd.isna(row[key])})
         for place, row in enumerate(chosen.to_dict("records"))
     ]
 

@@ -22,7 +22,7 @@ from cellular.reporting.readout_errors import (
     percent,
     recall_part,
 )
-from cellular.reporting.readout_wells import SHOWN, contrast_part, course_part, plates_part
+from cellular.reporting.readout_wells import IN_FIGURES, contrast_part, course_part, plates_part
 from cellular.scoring.results import read_json, read_table
 
 NAMES = SUMMARY, FOLDER = "readout.json", "readout"  # in the folder of metrics
@@ -31,7 +31,7 @@ TEXTS = {  # the columns of each table that are texts, even if they look like nu
     "costs.csv": ("source", "by", "group", "readout"),
     "recall.csv": ("source", "readout"),
     "bearing.csv": ("field", "kind", "readout"),
-    "fields.csv": ("field", "flags"),
+    "fields.csv": ("source", "field", "flags"),
 }
 QUALITY = 80  # of WebP, at which small marks stay sharp
 
@@ -65,7 +65,9 @@ def read_readout(metrics_dir: Path, precision: Mapping[str, Mapping[str, float]]
     if "reason" in found:
         return Readout([found["reason"]])
     folder = metrics_dir / FOLDER
-    wells = _table(folder, "wells.csv")
+    wells, fields = _table(folder, "wells.csv"), _table(folder, "fields.csv")
+    if not any(of["cells"] for of in found["sources"].values()):
+        return Readout(["There is no cell in any field, so nothing is read."], [_quality(fields)])
     sources = list(found["sources"])
     lead, parts = [_units(found["sources"], wells)], [_means(found["sources"])]
     contrasts = found.get("contrasts", {}), found.get("contrasts_by_time", {})
@@ -77,20 +79,20 @@ def read_readout(metrics_dir: Path, precision: Mapping[str, Mapping[str, float]]
     if "judged" in found:
         models = list(found["agreement"])
         costs = mean_costs(_table(folder, "costs.csv"), models)
-        last = models[-1]
-        lead += [_cost(last, costs[last], found["judged"]), f"{last}: {found['recall'][last]}"]
+        last, recall = models[-1], _recall(found, models, fields)
+        lead += [_cost(last, costs[last], found["judged"]), f"{last}: {recall[last]}"]
         own = precision.get(found["judged"]["split"], {})
         parts += [
             agreement_part(found["agreement"]),
             costs_part(costs),
-            recall_part(_table(folder, "recall.csv"), found["recall"]),
+            recall_part(_table(folder, "recall.csv"), recall),
             bearing_part(_table(folder, "bearing.csv"), costs, own),
         ]
     if cells := found.get("gallery"):
         parts.append(_gallery(folder, cells))
     if "classes" in found:
         parts.append(_classes(found["classes"]))
-    parts.append(_quality(_table(folder, "fields.csv")))
+    parts.append(_quality(fields))
     return Readout(lead, parts)
 
 
@@ -102,28 +104,47 @@ def _units(sources: Mapping[str, Any], wells: pd.DataFrame) -> str:
     """Say what is measured, and what N is."""
     names = sorted(wells["well"].unique())
     only = f" ({names[0]})" if len(names) == 1 else ""
+    count = (
+        f"here N is {len(names)}{only}"
+        if names
+        else "here N is unknown, since no name of a field tells its well"
+    )
     cells = ", ".join(f"{of['cells']} ({source})" for source, of in sources.items())
     return (
         "How much autophagy there is in a cell is read from its red and green puncta. N is the "
-        "well, not the cell, since cells of one well share their treatment: here N is "
-        f"{len(names)}{only}. Cells, by whose outlines they have: {cells}."
+        "well, not the cell, since cells of one well share their treatment: "
+        f"{count}. Cells, by whose outlines they have: {cells}."
     )
 
 
 def _cost(model: str, costs: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     """Say what a model's outlines do to the two main read-outs."""
     changes = [
-        f"{READOUTS[name].name} {number(costs[name]['predicted'])} instead of "
+        f"{READOUTS[name].name} {number(costs[name]['predicted'])}, annotated "
         f"{number(costs[name]['annotated'])} ({number(percent(costs[name]), sign=True)} %)"
-        for name in SHOWN
+        for name in IN_FIGURES
         if name in costs
     ]
     fields = len(judged["fields"])
+    where = f"On {fields} field{'s' if fields > 1 else ''} of {judged['split']}"
+    if not changes:
+        none = "since no field has both its cells and annotated ones"
+        return f"{where}, no mean of {model} is compared, {none}."
     return (
-        f"On {fields} field{'s' if fields > 1 else ''} of {judged['split']}, the outlines of "
-        f"{model} give other means than the annotated ones: {'; '.join(changes)}. Models are "
+        f"{where}, the outlines of {model} give these means: {'; '.join(changes)}. Models are "
         "judged there only, since other fields may have been in the training."
     )
+
+
+def _recall(
+    found: Mapping[str, Any], models: Sequence[str], fields: pd.DataFrame
+) -> dict[str, str]:
+    """Say of each model which annotated cells it finds, or that it finds no cell."""
+    judged = fields[fields["field"].isin(found["judged"]["fields"])]
+    cells = judged.groupby("source")["cells"].sum()
+    known = {model: "no cell is annotated there." for model in models} | found["recall"]
+    none = "it finds no cell there."
+    return {model: sentence if cells.get(model) else none for model, sentence in known.items()}
 
 
 def _means(sources: Mapping[str, Any]) -> Part:

@@ -1,6 +1,7 @@
 """Errors on the page: what a model's outlines do to the read-outs, and how much these bear."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from cellular.reporting.embedding import Figure
 from cellular.reporting.parts import Part, Table, interval, number, title_of
 from cellular.reporting.readout_wells import MAIN
 
-SHOWN = "red_puncta"  # the read-out of the curves
+CURVE_READOUT = "red_puncta"  # whose curves are drawn
 Costs = Mapping[str, Mapping[Any, Any]]  # by model and read-out
 BORNE = 10  # percent that its mean may change
 
@@ -139,7 +140,7 @@ def recall_part(recalls: pd.DataFrame, sentences: Mapping[str, str]) -> Part:
 
 
 def bearing_part(table: pd.DataFrame, costs: Costs, precision: Mapping[str, float]) -> Part:
-    """Show how much error the mean of `SHOWN` bears.
+    """Show how much error the mean of `CURVE_READOUT` bears.
 
     Parameters
     ----------
@@ -147,12 +148,19 @@ def bearing_part(table: pd.DataFrame, costs: Costs, precision: Mapping[str, floa
     costs : from `mean_costs`
     precision : by model, its AP at an IoU of 0.5, where it is known
     """
-    curves = _curves(table[table["readout"] == SHOWN])
-    name = READOUTS[SHOWN].name
+    title, name = "How much error the read-out bears", READOUTS[CURVE_READOUT].name
+    annotated = table["mean"] - table["difference"]
+    rows = table[(table["readout"] == CURVE_READOUT) & (annotated > 0)]  # 0 has no percent
+    if rows.empty:
+        text = (
+            f"No field has an annotated mean of {name} above 0, so no change in percent is shown."
+        )
+        return Part(title, [text])
+    curves = _curves(rows)
     models = {
-        model: (precision[model], percent(of[SHOWN]))
+        model: (precision[model], percent(of[CURVE_READOUT]))
         for model, of in costs.items()
-        if model in precision and SHOWN in of
+        if model in precision and of.get(CURVE_READOUT, {}).get("annotated")
     }
     styles = figures.styles_of(list(costs))
     texts = [
@@ -167,12 +175,12 @@ def bearing_part(table: pd.DataFrame, costs: Costs, precision: Mapping[str, floa
         "Change of the mean against the AP@0.5 that such outlines would have. The models' own "
         "errors are of all kinds at once."
     )
-    return Part("How much error the read-out bears", texts, [Figure(svg, caption)])
+    return Part(title, texts, [Figure(svg, caption)])
 
 
 def percent(cost: Mapping[str, float]) -> float:
-    """Return by how many percent a predicted mean differs from the annotated one."""
-    return 100 * cost["difference"] / cost["annotated"]
+    """Return by how many percent a predicted mean differs from the annotated one, NaN for 0."""
+    return 100 * cost["difference"] / cost["annotated"] if cost["annotated"] else nan
 
 
 def _curves(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
 
+from cellular.measuring.measurement import ANNOTATED
 from cellular.reporting.figures import INK, LINES, MODELS, POINTS, SIZE, Style, as_svg
 
 WELL = 0.5  # inches a well is wide, so that a number of five letters fits into it
@@ -21,9 +22,8 @@ STEPS = 6  # colours of the scale of a plate, at most
 COLOURS = "cividis"  # looks alike to the colour-blind (Nuñez et al., PLoS ONE 13:e0199239, 2018)
 LETTERS: Style = {"fontsize": 10, "ha": "center", "va": "center"}
 DARK = 0.18  # luminance below which white letters have more contrast than black ones (WCAG 2)
-ANNOTATED = "annotated"
 ANNOTATED_LINE: Style = {"linestyle": "-.", "marker": "^"}
-BORNE: dict[str, Style] = {
+PERTURBED_LINES: dict[str, Style] = {
     "moved inwards": {"linestyle": "--", "marker": "v"},
     "moved outwards": {"linestyle": "-", "marker": "^"},
     "merged": {"linestyle": ":", "marker": "D"},
@@ -107,21 +107,28 @@ def courses(
 
     Parameters
     ----------
-    wells : rows of `cellular.measuring.wells.by_well`, `timepoint` as numbers
+    wells : rows of `cellular.measuring.wells.by_well`, `timepoint` as numbers in their order, no
+        `condition` missing
+    sources : of outlines, in an order that decides their colours; those without wells are left out
     """
-    panels = 1 if wells["well"].nunique() == 1 else len(sources)
+    known = {
+        name: style for name, style in styles_of(sources).items() if name in {*wells["source"]}
+    }
+    panels = 1 if wells["well"].nunique() == 1 else len(known)
 
     def draw(*axes: Axes) -> None:
-        for number, (source, style) in enumerate(styles_of(sources).items()):
+        for number, (source, style) in enumerate(known.items()):
             own = axes[number % panels]
             rows = wells[wells["source"] == source]
             if panels == 1:
                 own.plot(*_lines(rows, readout), **style, markersize=4, label=source)
             else:
                 own.set_title(source, color=style["color"], fontsize=11)
-                for line, (condition, of) in zip(CONDITIONS, _by_condition(rows), strict=False):
+                for line, (condition, of) in zip(
+                    CONDITIONS, rows.groupby("condition"), strict=False
+                ):
                     thin: Style = line | {"color": style["color"], "linewidth": 0.8}
-                    own.plot(*_lines(of, readout), **thin, label=condition)
+                    own.plot(*_lines(of, readout), **thin, label=str(condition))
             own.set(xlabel="time point")
             own.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0].set(ylabel=name)
@@ -130,11 +137,6 @@ def courses(
     return as_svg(
         identifier, f"{name} by time point", draw, (max(SIZE[0], PANEL * panels), SIZE[1]), panels
     )
-
-
-def _by_condition(wells: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    groups = wells.assign(condition=wells["condition"].fillna("condition unknown"))
-    return [(str(name), rows) for name, rows in groups.groupby("condition")]
 
 
 def _lines(wells: pd.DataFrame, readout: str) -> tuple[np.ndarray, np.ndarray]:
@@ -156,14 +158,14 @@ def bearing(
 
     Parameters
     ----------
-    curves : by what was done to the outlines, the keys of `BORNE`: ap50 and percent
+    curves : by what was done to the outlines, the keys of `PERTURBED_LINES`: ap50 and percent
     models : by model, its own AP and difference in percent
     """
 
     def draw(axes: Axes) -> None:
         axes.axhline(0, color=INK, linewidth=0.8)
         for kind, table in curves.items():
-            style: Style = BORNE[kind] | {"color": INK, "linewidth": 1.2, "markersize": 4}
+            style: Style = PERTURBED_LINES[kind] | {"color": INK, "linewidth": 1.2, "markersize": 4}
             axes.plot(table["ap50"], table["percent"], label=kind, **style)
         for number, (model, place) in enumerate(models.items()):
             point = POINTS[number % len(POINTS)] | {"color": styles[model]["color"]}

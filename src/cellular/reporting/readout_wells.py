@@ -14,8 +14,8 @@ from cellular.reporting import readout_figures as figures
 from cellular.reporting.embedding import Figure
 from cellular.reporting.parts import Part, Table, capital, interval, number, title_of
 
-SHOWN = {"red_puncta": ".1f", "red_only_fraction": ".3f"}  # in figures, with their digits
-MAIN = ("area_um2", "ratio", *SHOWN)  # in tables
+IN_FIGURES = {"red_puncta": ".1f", "red_only_fraction": ".3f"}  # with their digits
+MAIN = ("area_um2", "ratio", *IN_FIGURES)  # in tables
 DRAWN = 384  # wells, or empty places, at most: four plates of 96, or one of 384
 LAYOUTS = (8, 12), (16, 24), (32, 48)  # rows and columns of plates of 96, 384 and 1536 wells
 PLACE = re.compile(r"(?:(.*) )?([A-Z]|A[A-F])(\d{1,2})")  # plate, row and column of a well
@@ -77,14 +77,14 @@ def _plates(
 ) -> list[Figure]:
     drawn = []
     for count, (plate, wells) in enumerate(places.items(), 1):
-        for name, digits in SHOWN.items():
+        for name, digits in IN_FIGURES.items():
             values = means[name].dropna()
             known = {place: values[well] for place, well in wells.items() if well in values.index}
             if known:
                 title = capital(READOUTS[name].name) + (f", plate {plate}" if plate else "")
                 scale = figures.scale_of(values.to_numpy())
                 svg = figures.plate(f"plate-{count}-{name}", title, known, layout, scale, digits)
-                caption = f"{title}: means of wells; outlines: {source}. Empty: no cells."
+                caption = f"{title}: means of wells; outlines: {source}. Empty: no value."
                 drawn.append(Figure(svg, caption))
     return drawn
 
@@ -98,8 +98,7 @@ def course_part(wells: pd.DataFrame, sources: Sequence[str], found: Found) -> Pa
     sources : of outlines
     found : lists of what `cellular.measuring.effects.course` returned, by source and read-out
     """
-    time = pd.to_numeric(wells["timepoint"], errors="coerce").astype("float64")
-    timed = wells.assign(timepoint=time).dropna(subset="timepoint")
+    timed = _timed(wells)
     title = "Course in time"
     if timed["timepoint"].nunique() < 2:
         return Part(title, ["There are not two time points, so nothing is said about time."])
@@ -109,25 +108,38 @@ def course_part(wells: pd.DataFrame, sources: Sequence[str], found: Found) -> Pa
             f"{capital(READOUTS[name].name)} by time point: means over the cells of a well, a "
             "line for each well.",
         )
-        for name in SHOWN
+        for name in IN_FIGURES
     ]
-    means = timed.groupby(["timepoint", "source"])[[*READOUTS]].mean()
-    groups = {
-        title_of(name): [
-            [f"{time:g}", *(number(row.get(source)) for source in sources)]
-            for time, row in means[name].unstack("source").iterrows()
-        ]
-        for name in MAIN
-    }
-    table = Table("Means over wells", ["time point", *sources], groups)
     first = next(source for source in sources if source in found)
     texts = [
         f"With {first} outlines: {effects.sentence(item)}"
-        for name in SHOWN
+        for name in IN_FIGURES
         for item in found[first].get(name, [])
     ]
     folded = {"Change from one time point to the next": _changes(sources, found)}
-    return Part(title, texts, drawn, [table], folded)
+    return Part(title, texts, drawn, [_means_by_time(timed, sources)], folded)
+
+
+def _timed(wells: pd.DataFrame) -> pd.DataFrame:
+    """Return the wells at time points that are numbers, in their order."""
+    time = pd.to_numeric(wells["timepoint"], errors="coerce").astype("float64")
+    condition = wells["condition"].fillna("condition unknown")
+    timed = wells.assign(timepoint=time, condition=condition).dropna(subset="timepoint")
+    return timed.sort_values("timepoint", kind="stable")
+
+
+def _means_by_time(timed: pd.DataFrame, sources: Sequence[str]) -> Table:
+    groups = {}
+    conditions = timed.groupby("condition")
+    for name in MAIN:
+        for condition, rows in conditions:
+            means = rows.groupby(["timepoint", "source"])[name].mean().unstack("source")
+            group = title_of(name) + (f", {condition}" if len(conditions) > 1 else "")
+            groups[group] = [
+                [f"{time:g}", *(number(row.get(source)) for source in sources)]
+                for time, row in means.iterrows()
+            ]
+    return Table("Means over wells", ["time point", *sources], groups)
 
 
 def _changes(sources: Sequence[str], found: Found) -> Table:
@@ -159,7 +171,9 @@ def contrast_part(sources: Sequence[str], found: Found, by_time: Found) -> Part:
     by_time : what `contrasts_by_time` of that module returned
     """
     if not found:
-        text = "Wells are not compared: none is known, or measure.conditions names no conditions."
+        text = (
+            "Wells are not compared: none is known, or measure.conditions names no two conditions."
+        )
         return Part("Conditions", [text])
     sources = [source for source in sources if source in found]
     first = found[sources[0]]
@@ -167,7 +181,7 @@ def contrast_part(sources: Sequence[str], found: Found, by_time: Found) -> Part:
     title = f"{capital(other)} against {reference}"
     if not any("difference" in found[source][name] for source in sources for name in MAIN):
         return Part(title, [f"{capital(first[MAIN[0]]['reason'])}."])
-    texts = [f"With {sources[0]} outlines: {effects.sentence(first[name])}" for name in SHOWN]
+    texts = [f"With {sources[0]} outlines: {effects.sentence(first[name])}" for name in IN_FIGURES]
     groups = {
         title_of(name): [_difference(source, found[source][name]) for source in sources]
         for name in MAIN
