@@ -77,17 +77,9 @@ def read_readout(metrics_dir: Path, precision: Mapping[str, Mapping[str, float]]
         contrast_part(sources, *contrasts),
     ]
     if "judged" in found:
-        models = list(found["agreement"])
-        costs = mean_costs(_table(folder, "costs.csv"), models)
-        last, recall = models[-1], _recall(found, models, fields)
-        lead += [_cost(last, costs[last], found["judged"]), f"{last}: {recall[last]}"]
         own = precision.get(found["judged"]["split"], {})
-        parts += [
-            agreement_part(found["agreement"]),
-            costs_part(costs),
-            recall_part(_table(folder, "recall.csv"), recall),
-            bearing_part(_table(folder, "bearing.csv"), costs, own),
-        ]
+        errors = _errors(folder, found, fields, own)
+        lead, parts = [*lead, *errors.lead], [*parts, *errors.parts]
     if cells := found.get("gallery"):
         parts.append(_gallery(folder, cells))
     if "classes" in found:
@@ -98,6 +90,23 @@ def read_readout(metrics_dir: Path, precision: Mapping[str, Mapping[str, float]]
 
 def _table(folder: Path, name: str) -> pd.DataFrame:
     return read_table(folder / name, dict.fromkeys(TEXTS[name], "string"))
+
+
+def _errors(
+    folder: Path, found: Mapping[str, Any], fields: pd.DataFrame, precision: Mapping[str, float]
+) -> Readout:
+    """Return what is said of the models on judged fields."""
+    models = list(found["agreement"])
+    costs, recall = mean_costs(_table(folder, "costs.csv"), models), _recall(found, models, fields)
+    last = models[-1]
+    lead = [_cost(last, costs[last], found["judged"]), f"{last}: {recall[last]}"]
+    parts = [
+        agreement_part(found["agreement"]),
+        costs_part(costs),
+        recall_part(_table(folder, "recall.csv"), recall),
+        bearing_part(_table(folder, "bearing.csv"), costs, precision),
+    ]
+    return Readout(lead, parts)
 
 
 def _units(sources: Mapping[str, Any], wells: pd.DataFrame) -> str:
