@@ -10,7 +10,7 @@ from helpers.repository import DEFAULT, stages_run
 pytestmark = pytest.mark.slow
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 AFTER_TRAINING = {
-    *("check_params", "train", "evaluate@finetuned", "compare", "report"),
+    *("check_params", "train", "evaluate@finetuned", "measure", "compare", "report"),
     *("card@finetuned", "card@pretrained"),
 }
 
