@@ -55,7 +55,7 @@ def test_long_benchmarks_run_only_when_they_are_named():
 def test_an_unknown_benchmark_gets_a_list_of_those_that_exist():
     command = [sys.executable, "-m", "benchmarks", "speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "no benchmark 'speed'; there are: evaluate" in done.stderr
+    assert done.returncode == 2 and "no benchmark 'speed'; there are: effect, evaluate" in done.stderr
 
 
 def test_a_tolerance_is_three_standard_deviations_of_a_difference():
@@ -75,7 +75,7 @@ def test_a_tolerance_is_three_standard_deviations_of_a_difference():
 def finished(tmp_path, monkeypatch):
     """A repository with the outputs of a run, as far as the benchmark looks for them."""
     weights = "models/pretrained/cellular_pretrained"
-    for name in ("data/prepared/all", "data/flows", "metrics", weights):
+    for name in ("data/raw", "data/prepared/all", "data/flows", "metrics", weights):
         (tmp_path / name).mkdir(parents=True)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "metrics/summary.json").write_text(json.dumps({"test": {"ap50": 0.5}}))
