@@ -1,5 +1,8 @@
 """The training loop: with Cellpose's recipe, Cellpose's own losses and weights."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -181,3 +184,17 @@ def test_a_run_interrupted_at_any_step_resumes_and_ends_the_same(
     assert len(steps) == 6 and again.epochs == run.epochs
     for key, value in expected.state_dict().items():
         assert torch.equal(value, net.state_dict()[key]), key
+
+
+def test_an_interrupt_after_an_epoch_saves_that_epoch(raw, pretrained, monkeypatch, tmp_path):
+    monkeypatch.setenv("CELLULAR_CACHE", str(tmp_path))
+    params = TrainParams(**SMALL, **RECIPES["adamw"], images_per_epoch=4)
+
+    def interrupt(epochs):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with Checkpoint("interrupted") as checkpoint:
+        options = {"checkpoint": checkpoint, "save_every": 100}
+        with pytest.raises(KeyboardInterrupt):
+            ours(raw, pretrained, params, on_epoch=interrupt, **options)
+        assert len(checkpoint.load()["progress"]["epochs"]) == 1

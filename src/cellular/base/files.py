@@ -16,6 +16,8 @@ from cellular.base.errors import InputError
 
 # Environment variable with the repository whose clone an experiment runs in, if it runs in one.
 REPOSITORY = "CELLULAR_REPOSITORY"
+# Environment variable with the folder of saved states of training, if it is not in the cache.
+STATES = "CELLULAR_STATES"
 CHUNK = 1 << 20  # bytes that are read at once to be hashed
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

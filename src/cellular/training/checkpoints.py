@@ -1,6 +1,7 @@
 """Checkpoints: the saved state of a training run, from which it resumes after a kill.
 
-They are kept in the cache folder, because DVC removes the outputs of a stage before it runs. The
+They are kept in the cache folder, because DVC removes the outputs of a stage before it runs; or in
+the folder that CELLULAR_STATES names, so that whoever gives a run up can remove its states. The
 name of a checkpoint is a hash of everything that decides the result, so that a run finds its own
 state in whatever folder it is started again, and never that of another run.
 """
@@ -9,6 +10,7 @@ import hashlib
 import importlib.metadata
 import io
 import logging
+import os
 import sys
 import time
 from contextlib import suppress
@@ -19,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cellular.base import provenance
-from cellular.base.files import cache_dir, remove, whole
+from cellular.base.files import STATES, cache_dir, remove, whole
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Checkpoint:
     """The state of one run on disk, locked: only one process at a time reads and writes it."""
 
     def __init__(self, name: str):
-        folder = cache_dir() / "training"
+        folder = Path(os.environ.get(STATES) or cache_dir() / "training")
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.state"
         self._lock = FileLock(folder / f".{name}.lock")

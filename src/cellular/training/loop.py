@@ -284,11 +284,12 @@ def train(
         _save(trainer, checkpoint)  # from now on, its losses are known as those of this run
     try:
         with freed_memory_kept(), Interrupts(fabric) as interrupts, _bar(trainer) as bar:
-            while not trainer.progress.stopped and not interrupts.came():
+            while not (trainer.progress.stopped or interrupts.agreed):
                 if _epoch(trainer, interrupts, bar, ap50):
                     on_epoch(trainer.progress.epochs)
                 done = len(trainer.progress.epochs)
-                if interrupts.agreed or trainer.progress.stopped or done % save_every == 0:
+                # A signal that comes after this question is seen in the next epoch's first step.
+                if interrupts.came() or trainer.progress.stopped or done % save_every == 0:
                     _save(trainer, checkpoint)
     except Exploded:
         if checkpoint:
