@@ -194,16 +194,16 @@ ELSEWHERE = {
         ),
         ("dvc exp run -S data.version=2", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         (
-            "dvc exp run $(python src/overrides.py conf/quick.yaml)",
+            "python src/experiment.py --profile quick -n quick",
             MINUTES,
-            GRID,
-            "run_experiments",
+            "experiments/test_runner.py",
+            '"src/experiment.py"',
         ),
         (
-            "dvc exp run $(python src/overrides.py conf/paper.yaml) -S train.model_type=cyto2",
+            "python src/experiment.py --profile paper -S train.model_type=cyto2",
             f"{HOURS}, and {SERVER}",
-            GRID,
-            "run_experiments",
+            "experiments/test_runner.py",
+            '"src/experiment.py"',
         ),
         (
             "dvc exp run -S train.model_type=fine-tuned-cyto2 evaluate@pretrained",
@@ -369,9 +369,6 @@ def test_dvc_reads_every_parameter_as_it_is_written_and_all_are_valid(
 ):
     monkeypatch.chdir(ROOT)
     for command in sorted(text for text in ELSEWHERE if text.startswith("dvc exp run")):
-        for profile in re.findall(r"\$\(python src/overrides.py (\S+)\)", command):
-            flags = run_script("overrides", profile)[1].strip()
-            command = command.replace(f"$(python src/overrides.py {profile})", flags)
         overrides = [value for flag, value in pairwise(shlex.split(command)) if flag == "-S"]
         for experiment in get_hydra_sweeps({"params.yaml": overrides}):
             shutil.copyfile("params.yaml", tmp_path / "params.yaml")

@@ -1,7 +1,6 @@
-"""A clone has the user's files and settings, and ends without a trace whatever is killed."""
+"""A clone has the user's files and settings, and serves again whatever is killed."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from helpers.annotations import ROOT
 from helpers.repository import Repository, environment
 
 from cellular.base.errors import InputError
-from cellular.experiments.clones import HOME, run_in_clone
+from cellular.experiments.clones import HOME, a_clone
 
 REFERENCE = "refs/exps/made"
 # Commits what is in the clone, and DVC's settings there, as an experiment.
@@ -42,8 +41,17 @@ def head(repository):
     return repository.git("rev-parse", "HEAD").strip()
 
 
-def run(repository, command=SAVE, name="made"):
-    return run_in_clone(repository.folder, name, head(repository), ["sh", "-c", command], REFERENCE)
+def run(repository, command=SAVE):
+    """Run a command in a clone; if it succeeds, take home what it made."""
+    with a_clone(repository.folder) as clone:
+        if clone.run(["sh", "-c", command]):
+            clone.send_home(REFERENCE)
+            return True
+        return False
+
+
+def clones(repository):
+    return sorted(path for path in (repository.folder / HOME).iterdir() if path.is_dir())
 
 
 def test_changes_that_are_not_committed_are_in_the_clone(repository):
@@ -64,7 +72,26 @@ def test_changes_that_are_not_committed_are_in_the_clone(repository):
         assert blob.stdout == (repository.folder / name).read_bytes()
     assert repository.git("rev-parse", f"{REFERENCE}~1").strip() == head(repository)
     assert repository.git("status", "--porcelain") == before
-    assert not (repository.folder / HOME / "made").exists()
+
+
+def test_a_clone_is_used_again_with_the_files_of_then_and_the_data_of_before(repository):
+    with a_clone(repository.folder) as clone:
+        (clone.folder / "data.bin").write_text("not tracked, as DVC's data are")
+        (clone.folder / "kept").write_text("changed by a command")
+        clone.restore()
+        assert (clone.folder / "kept").read_bytes() == b"\0first\r\n"
+        first = clone.folder
+    (repository.folder / "kept").write_text("second")
+    repository.git("rm", "-q", "deleted")
+    repository.commit("second")
+    with a_clone(repository.folder) as clone:
+        assert clone.folder == first and clone.head == head(repository)
+        assert (clone.folder / "kept").read_text() == "second"
+        assert (clone.folder / "data.bin").exists()
+        assert not (clone.folder / "deleted").exists()
+        with a_clone(repository.folder) as other:
+            assert other.folder != first
+            assert not (other.folder / "data.bin").exists()
 
 
 def test_settings_of_this_machine_lead_to_the_same_places(repository):
@@ -76,7 +103,7 @@ def test_settings_of_this_machine_lead_to_the_same_places(repository):
         lines = repository.git("show", f"{REFERENCE}:settings.txt").splitlines()
         repository.git("update-ref", "-d", REFERENCE)
         return [
-            os.path.normpath(here / HOME / "made" / ".dvc" / line.split(" = ")[1])
+            os.path.normpath(clones(repository)[0] / ".dvc" / line.split(" = ")[1])
             for line in lines
             if line.strip().startswith(("dir", "url"))
         ]
@@ -97,32 +124,52 @@ def test_settings_of_this_machine_lead_to_the_same_places(repository):
 def test_a_command_that_fails_leaves_nothing(repository):
     assert not run(repository, f"{SAVE}; false")
     assert not repository.git("for-each-ref", "refs/exps")
-    assert not (repository.folder / HOME / "made").exists()
 
 
-def test_a_clone_is_not_taken_from_a_command_that_outlived_its_grid(repository):
+def test_what_the_watcher_raises_ends_the_command_and_all_that_it_started(repository, tmp_path):
+    class Hopeless(Exception):
+        pass
+
+    def watch():
+        if (tmp_path / "started").exists():
+            raise Hopeless
+
+    began = time.monotonic()
+    with a_clone(repository.folder) as clone:
+        with pytest.raises(Hopeless):
+            command = (
+                f"echo x > kept; (sleep 600; touch {tmp_path}/late) & touch {tmp_path}/started"
+            )
+            clone.run(["sh", "-c", f"{command}; wait"], watch=watch)
+        assert (clone.folder / "kept").read_bytes() == b"\0first\r\n"
+    assert time.monotonic() - began < 60
+
+
+def test_what_a_killed_process_left_running_is_ended_before_its_clone_is_used(repository):
     """Only the first process is killed; what it started goes on in the clone."""
     here = repository.folder
     code = (
-        "from pathlib import Path; from cellular.experiments.clones import run_in_clone; "
-        f"run_in_clone(Path({str(here)!r}), 'made', {head(repository)!r}, "
-        f"['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; exec sleep 600'], {REFERENCE!r})"
+        "from pathlib import Path; from cellular.experiments.clones import a_clone\n"
+        f"with a_clone(Path({str(here)!r})) as clone:\n"
+        "    clone.run(['sh', '-c', 'echo $$ > pid.new; mv pid.new pid; sleep 600'])"
     )
     modules = {"PYTHONPATH": str(ROOT / "src")}
     running = subprocess.Popen([sys.executable, "-c", code], env=environment() | modules)
-    pid = here / HOME / "made" / "pid"
-    while not pid.exists() and running.poll() is None:
+
+    def pids():
+        return [path for path in (here / HOME).glob("*/pid")]
+
+    while not pids() and running.poll() is None:
         time.sleep(0.05)
+    (pid,) = pids()
+    left = int(pid.read_text())
+    assert run(repository), "another clone is free while this one is in use"
+    assert pid.exists()
+    repository.git("update-ref", "-d", REFERENCE)
     running.kill()
     running.wait()
-    try:
-        with pytest.raises(InputError, match="another process runs this experiment now"):
-            run(repository)
-        assert run(repository, name="other")  # which removes only what nobody uses
-        assert pid.exists()
-    finally:
-        os.kill(int(pid.read_text()), signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while pid.exists() and time.monotonic() < deadline:  # a kill takes a moment
-        assert not run(repository, "false", name="other")
-    assert not pid.parent.exists()
+    assert pid.exists()
+    assert run(repository)
+    assert not pid.exists()  # the clone was made anew
+    with pytest.raises(ProcessLookupError):
+        os.kill(left, 0)

@@ -1,6 +1,5 @@
 """Profiles override params.yaml, are validated with it, and become flags that DVC understands."""
 
-import shlex
 from datetime import date
 
 import pytest
@@ -9,7 +8,7 @@ from helpers.annotations import ROOT
 
 from cellular.base.errors import InputError
 from cellular.base.params import flat, validate
-from cellular.experiments.profiles import flags, load_profile, overridden
+from cellular.experiments.profiles import changes, flags, load_profile, overridden
 from parameters import Params
 
 PROFILES = sorted(path.stem for path in (ROOT / "conf").glob("*.yaml"))
@@ -66,19 +65,28 @@ def test_a_profile_that_does_not_exist_gets_a_list_of_those_that_do():
         load_profile(ROOT / "conf" / "moon.yaml")
 
 
-def test_overrides_prints_flags_for_the_shell_and_for_dvc(run_script, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    code, out, _ = run_script("overrides", "conf/quick.yaml")
-    assert code == 0
-    words = shlex.split(out)
-    assert words[:2] == ["-S", "dataset=sample"] and "train.n_epochs=2" in words
+def test_settings_come_over_the_profile_and_are_read_as_yaml():
+    given = ["train.n_epochs=3", "train.channels=[2,3]", "eval.batch_size=null", "seed=1"]
+    given += ["train.learning_rate=1e-3", "prepare.val_pattern=a=b"]
+    found = changes(ROOT, "quick", given)
+    assert found["dataset"] == "sample" and found["train.n_epochs"] == 3
+    assert found["train.channels"] == [2, 3] and found["eval.batch_size"] is None
+    assert found["train.learning_rate"] == 1e-3 and found["prepare.val_pattern"] == "a=b"
+    with pytest.raises(InputError, match="expected name=value"):
+        changes(ROOT, None, ["train.n_epochs"])
 
 
-def test_overrides_refuses_a_wrong_value(run_script, monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
-    (tmp_path / "mine.yaml").write_text("train: {n_epochs: 0}\n")
-    code, out, err = run_script("overrides", tmp_path / "mine.yaml")
-    assert (code, out) == (2, "") and "mine.yaml: train.n_epochs: " in err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "moon"], "no such profile"),
+        (["-S", "train.n_epochs=0"], "train.n_epochs: "),
+        (["--profile", "quick", "-S", "train.moon=0"], "moon: no such parameter"),
+    ],
+)
+def test_an_experiment_with_a_wrong_value_does_not_start(run_script, arguments, message):
+    code, out, err = run_script("experiment", *arguments)
+    assert (code, out) == (2, "") and message in err and "running" not in err
 
 
 def test_hydra_reads_the_flags_as_the_same_values():

@@ -3,8 +3,6 @@
 import csv
 import hashlib
 import json
-import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,9 @@ from tabulate import tabulate
 
 from cellular.base.errors import InputError
 from cellular.base.files import together, write_json
-from cellular.base.params import Section, validate
-from cellular.experiments.clones import git, run_in_clone
-from cellular.experiments.profiles import flags, load_profile, overridden
-
-log = logging.getLogger(__name__)
+from cellular.base.params import Section
+from cellular.experiments.profiles import load_profile, overridden
+from cellular.experiments.runner import Experiment, files_of, identified, run_all
 
 PAPER = "paper"  # the profile with the paper's parameters
 PUBLISHED = ("cyto", "cyto2")
@@ -65,23 +61,16 @@ def run_grid(
     rows = []
     # Claimed now, since it would be late to learn after hours that they cannot be written.
     with together(*(output / f"paper_table.{kind}" for kind in ("md", "csv", "json"))) as tables:
+        experiments = []
         for name in weights:
             changed = overrides | {"train.model_type": name}
-            params = validate(model, overridden(root / "params.yaml", changed, path), str(path))
-            code = git(root, "diff", "HEAD", "--", "src", "dvc.yaml")  # not yet committed
-            identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
-            # DVC refuses other signs in the name of an experiment.
-            experiment = re.sub(r"[^\w-]", "-", f"{path.stem}-{Path(name).name}-{identity}")
-            head = git(root, "rev-parse", "HEAD").strip()
-            commit = _commit_of(root, _reference(head, experiment))
-            if commit:
-                log.info("%s is finished", experiment)
-            else:
-                log.info("running %s", experiment)
-                commit = _run(root, head, experiment, changed)
-            rows += [
-                {"weights": name, **row, "experiment": experiment} for row in _scores(root, commit)
-            ]
+            named = identified(root, f"{profile}-{Path(name).name}", changed, model, path)
+            experiments.append(Experiment(named, changed))
+        commits = run_all(root, experiments)
+        for experiment in experiments:
+            first = {"weights": experiment.overrides["train.model_type"]}
+            last = {"experiment": experiment.name}
+            rows += [first | row | last for row in _scores(root, commits[experiment.name])]
         _write(rows, *tables)
     return rows
 
@@ -116,34 +105,9 @@ def _fingerprint(folder: Path) -> str:
     return f"v{listing.hexdigest()[:12]}"
 
 
-def _reference(head: str, experiment: str) -> str:
-    """Return where git has an experiment that starts from the commit `head`."""
-    # Where DVC keeps experiments: https://dvc.org/doc/user-guide/experiment-management
-    return f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
-
-
-def _commit_of(root: Path, reference: str) -> str:
-    """Return the commit of a finished experiment; "" if there is none."""
-    return git(root, "for-each-ref", "--format=%(objectname)", reference).strip()
-
-
-def _run(root: Path, head: str, experiment: str, overrides: dict[str, Any]) -> str:
-    """Run one experiment in a clone of the repository, and return its commit."""
-    command = ["dvc", "exp", "run", "--name", experiment, *flags(overrides)]
-    reference = _reference(head, experiment)
-    if not run_in_clone(root, experiment, head, command, reference):
-        raise InputError(
-            f"experiment {experiment} failed; DVC's message above says why. Correct it and run "
-            "the same command again: finished experiments are not repeated"
-        )
-    return _commit_of(root, reference)
-
-
 def _scores(root: Path, commit: str) -> list[dict[str, Any]]:
     """Return a row of scores for each model and split of an experiment."""
-    from dvc.api import DVCFileSystem  # takes seconds to import
-
-    files = DVCFileSystem(str(root), rev=commit)
+    files = files_of(root, commit)
     rows = []
     for model in MODELS:
         for split in ORDER:

@@ -1,11 +1,13 @@
-"""Profiles: files of parameters that differ from params.yaml, conf/<name>.yaml."""
+"""What an experiment changes in params.yaml: a profile, conf/<name>.yaml, and single values."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cellular.base.cli import Parser
 from cellular.base.errors import InputError
-from cellular.base.params import flat, read_params
+from cellular.base.params import flat, parse_params, read_params
 
 RESERVED = ("true", "false", "null", "none", "nan", "inf")
 
@@ -19,6 +21,31 @@ def load_profile(path: Path) -> dict[str, Any]:
         known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
         raise InputError(f"{path}: no such profile; there are: {known or 'none'}")
     return dict(flat(read_params(path)))
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags with which scripts take a profile and single values, for `changes`."""
+    parser.add_argument(
+        "--profile", metavar="NAME", help="take the values of conf/NAME.yaml: quick, sample, ..."
+    )
+    text = "change a parameter of params.yaml, as `dvc exp run -S` does; may be given again"
+    parser.add_argument(
+        *("-S", "--set-param"), action="append", default=[], metavar="NAME=VALUE", help=text
+    )
+
+
+def changes(root: Path, profile: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Return what a profile and, over it, settings such as `train.n_epochs=3` change.
+
+    Values are YAML: `[0,0]`, `null`, `1e-3`, text with or without quotes.
+    """
+    found = load_profile(root / "conf" / f"{profile}.yaml") if profile else {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise InputError(f"-S {setting}: expected name=value, such as train.n_epochs=3")
+        found |= parse_params(f"{name}: {value}".encode(), f"-S {setting}")
+    return found
 
 
 def overridden(params_path: Path, overrides: dict[str, Any], where: Path) -> dict[str, Any]:
