@@ -55,6 +55,8 @@ def test_text_that_yaml_reads_as_a_number_is_text(write):
     params = load_params(write(changes | {"data.version": date(2026, 1, 31)}))
     assert (params.prepare.val_pattern, params.prepare.exclude) == ("4", ["7", "1.5"])
     assert (params.dataset, params.data.version) == ("12", "2026-01-31")
+    groups = load_params(write({"prepare.split_by": "timepoint", "prepare.test_groups": [5]}))
+    assert groups.prepare.test_groups == ["5"]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,10 @@ def test_a_value_is_the_same_as_to_dvc(tmp_path, text):
         ("train.schedule", "constant", "'cellpose', 'cosine' or 'one-cycle'"),
         ("train", 5, r"train: expected a section with names and values \(found 5\)"),
         ("prepare.formats", ["jpg"], r"prepare\.formats: .*'png' or 'tif' \(found 'jpg'\)"),
+        ("prepare.split_by", "row", r"split_by: .*'plate', 'well'.* \(found 'row'\)"),
+        ("prepare.test_groups", ["C03"], "test_groups are given, but no split_by; set it to plate"),
+        ("prepare.valid_groups", [5], "valid_groups are given, but no split_by"),
+        ("eval.skip", ["tests"], r"eval\.skip: .*'test', 'valid' or 'train' \(found 'tests'\)"),
         ("diameter.pretrained", -1, "expected 1 to 10,000 pixels"),
         ("diameter.finetuned", 1e9, "expected 1 to 10,000 pixels"),
         ("prepare.cell_diameter", 10**400, "a valid number"),

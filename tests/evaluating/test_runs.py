@@ -220,6 +220,36 @@ def test_other_folders_may_be_evaluated_into_the_same_output(evaluate, folder):
     assert not hidden
 
 
+def test_a_split_that_is_skipped_is_not_scored_and_its_old_scores_go(evaluate, folder):
+    splits = ("test", "train")
+    assert evaluate("--summary", folder / "summary.json", splits=splits)[0] == 0
+    code, out, _ = evaluate(
+        *("--summary", folder / "summary.json", "--skip", "test", "valid", "--force"),
+        splits=splits,
+    )
+    assert code == 0 and "train_eval.json" in out and "test_eval.json" not in out
+    assert left(folder / "out") == [
+        *("curves", "images", "overlays"),
+        *("train_cells.csv", "train_eval.json", "train_fields.csv"),
+    ]
+    assert not list(folder.glob("out/*/*test*"))
+    trained = [path.stem for path in (folder / "train").glob("*_masks.png")]
+    predicted = [f"pred_{name.removesuffix('_masks')}.png" for name in sorted(trained)]
+    assert left(folder / "out" / "images") == predicted
+
+
+def test_a_split_that_is_skipped_need_not_be_there(evaluate, folder):
+    evaluate_train = ("--annotated_dir", folder / "train", "--skip", "test")
+    shutil.rmtree(folder / "test")
+    assert evaluate(*evaluate_train, splits=("test", "train"))[0] == 0
+
+
+def test_to_skip_every_split_is_an_error(evaluate, folder):
+    code, _, err = evaluate("--skip", "test", "train", splits=("train", "test"))
+    assert code == 2 and "nothing is left to score, as train, test are all in --skip" in err
+    assert not (folder / "out").exists()
+
+
 def test_the_summary_is_replaced_only_when_asked(evaluate, folder):
     (folder / "summary.json").write_text("mine")
     code, _, err = evaluate("--summary", folder / "summary.json")

@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.annotations import write_png
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
 from cellular.imaging.fields import (
     check_pairs,
     find_images,
     find_masks,
+    groups_of,
     load_pairs,
     origin,
     read_classes,
     read_excluded,
+    split_by_groups,
     split_data,
 )
 from cellular.imaging.images import write_labels
@@ -41,6 +45,107 @@ def test_all_fields_that_match_both_patterns_are_named_at_once():
     with pytest.raises(InputError, match="2 faults") as error:
         split_data(["ab1", "ab2", "a"], "a", "b")
     assert "ab1" in str(error.value) and "ab2" in str(error.value)
+
+
+FIELDS = [
+    "Timepoint_010_p1_C03_s1",
+    "Timepoint_010_p1_C03_s2",
+    "Timepoint_002_p1_D11_s1",
+    "Timepoint_002_p2_C03_s1",
+    "Timepoint_001_p2_D02_s3",
+]
+
+
+def names_of(splits: dict[str, list[str]]) -> dict[str, str]:
+    """Return the numbers of the fields above in each split, such as 01."""
+    return {
+        split: "".join(sorted(str(FIELDS.index(field)) for field in fields))
+        for split, fields in splits.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("plate", ["p1", "p2"]),
+        ("well", ["p1 C03", "p1 D11", "p2 C03", "p2 D02"]),
+        ("site", ["p1 C03 s1", "p1 C03 s2", "p1 D11 s1", "p2 C03 s1", "p2 D02 s3"]),
+        ("timepoint", ["001", "002", "010"]),
+    ],
+)
+def test_groups_come_in_natural_order(by, groups):
+    found = groups_of(FIELDS, by)
+    assert sorted(found) == sorted(FIELDS)
+    assert list(dict.fromkeys(found.values())) == groups
+
+
+@pytest.mark.parametrize(
+    ("by", "test", "valid", "expected"),
+    [
+        ("well", ["p1 C03"], ["p2 D02"], {"test": "01", "valid": "4", "train": "23"}),
+        ("well", ["D11"], ["D02"], {"test": "2", "valid": "4", "train": "013"}),
+        ("well", ["D11"], [], {"test": "2", "valid": "3", "train": "014"}),  # the next
+        ("well", ["D02"], [], {"test": "4", "valid": "01", "train": "23"}),  # after the last
+        ("well", ["D02", "p1 C03", "D02"], [], {"test": "014", "valid": "2", "train": "3"}),
+        ("site", ["s2"], ["C03 s1", "D11 s1"], "stands for p1 C03 s1 and p2 C03 s1"),
+        ("site", ["s2"], ["p1 C03 s1"], {"test": "1", "valid": "0", "train": "234"}),
+        ("timepoint", ["10"], ["2"], {"test": "01", "valid": "23", "train": "4"}),
+        ("timepoint", ["002"], [], {"test": "23", "valid": "01", "train": "4"}),
+        ("plate", ["p2"], [], {"test": "34", "valid": "012", "train": ""}),
+    ],
+)
+def test_groups_stay_together(by, test, valid, expected):
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            split_by_groups(FIELDS, by, test, valid)
+    else:
+        assert names_of(split_by_groups(FIELDS, by, test, valid)) == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "test", "valid", "message"),
+    [
+        ("plate", [], ["p1"], r"no test group; the plates are p1, p2; .* prepare\.test_groups"),
+        ("timepoint", ["3"], [], "test group '3': no such timepoint; .* are 001, 002, 010; name"),
+        ("timepoint", ["1 "], [], "no such timepoint"),
+        ("well", ["C03"], [], "'C03': stands for p1 C03 and p2 C03; .* --test_groups"),
+        ("well", ["D11"], ["03"], "valid group '03': no such well.* --valid_groups"),
+        ("well", ["D11"], ["p1 D11"], "well p1 D11: both a test and a validation group"),
+        ("well", ["x"], ["y"], "2 faults"),
+    ],
+)
+def test_a_group_that_is_not_one_is_an_error(by, test, valid, message):
+    with pytest.raises(InputError, match=message):
+        split_by_groups(FIELDS, by, test, valid)
+
+
+def test_all_fields_whose_names_do_not_tell_the_group_are_named():
+    with pytest.raises(InputError, match="2 faults in the split by well") as error:
+        groups_of(["mine", "yours", *FIELDS], "well")
+    assert "mine: the name does not tell the well, expected Timepoint_" in str(error.value)
+
+
+@given(st.data())
+def test_every_field_is_in_one_split_and_so_is_every_group(data):
+    field = st.builds(
+        "Timepoint_{:03}_p{}_{}{:02}_s{}".format,
+        *(st.integers(1, 12), st.integers(1, 2), st.sampled_from("CK"), st.integers(1, 12)),
+        st.integers(1, 3),
+    )
+    fields = data.draw(st.lists(field, min_size=1, unique=True))
+    by = data.draw(st.sampled_from(["plate", "well", "site", "timepoint"]))
+    group_of = groups_of(fields, by)
+    groups = sorted(set(group_of.values()))
+    test = data.draw(st.lists(st.sampled_from(groups), min_size=1, unique=True))
+    left = sorted(set(groups) - set(test))
+    valid = data.draw(st.lists(st.sampled_from(left), unique=True)) if left else []
+    splits = split_by_groups(fields, by, test, valid)
+    assert sorted(name for names in splits.values() for name in names) == sorted(fields)
+    found = {split: {group_of[name] for name in names} for split, names in splits.items()}
+    assert found["test"] == set(test)
+    assert found["valid"] == set(valid) or (not valid and len(found["valid"]) == min(1, len(left)))
+    assert found["train"] == set(groups) - found["test"] - found["valid"]
+    assert split_by_groups(data.draw(st.permutations(fields)), by, test[::-1], valid) == splits
 
 
 def test_the_image_of_site_10_is_not_taken_for_site_1(tmp_path):
@@ -88,7 +193,8 @@ def test_a_missing_or_empty_folder_is_an_error(tmp_path):
 
 def test_time_point_well_and_site_are_read_from_the_names_of_the_data_set():
     def known(timepoint: str, well: str, site: str) -> dict[str, str]:
-        return {"timepoint": timepoint, "well": well, "site": f"{well} {site}"}
+        plate = well.rpartition(" ")[0]
+        return {"timepoint": timepoint, "plate": plate, "well": well, "site": f"{well} {site}"}
 
     assert origin("Timepoint_001_220518-ST_C03_s3") == known("001", "220518-ST C03", "s3")
     assert origin("Timepoint_012_220518-ST_N11_s10") == known("012", "220518-ST N11", "s10")

@@ -173,6 +173,30 @@ def test_preparing_calls_the_functions_that_the_authors_script_has(
     assert prepare()[0] == 0 and calls
 
 
+def test_fields_are_split_by_wells_and_the_report_tells_them(annotations, prepare):
+    for well in ("C03", "C05", "C10", "I06"):
+        annotations.field(f"Timepoint_001_220518-ST_{well}_s1", fed=6)
+    split = ("--split_by", "well", "--test_groups", "I06", "C05")
+    assert prepare(*split)[0] == 0
+    report = json.loads((annotations.out / "prepare.json").read_text())
+    plate = "220518-ST"
+    wells = {"train": ["C10"], "valid": ["C03"], "test": ["C05", "I06"]}
+    assert report["groups"] == {
+        name: [f"{plate} {well}" for well in of] for name, of in wells.items()
+    }
+    for name, of in wells.items():
+        fields = [pair.field for pair in load_pairs(annotations.out / "all" / name)]
+        assert fields == [f"Timepoint_001_{plate}_{well}_s1" for well in of]
+    code, _, err = prepare(*split, "C10", "--valid_groups", "C03", "--force")
+    assert code == 2 and "split train stays empty: no field is left for it; change --test_g" in err
+
+
+def test_names_that_do_not_tell_the_well_are_refused(annotations, prepare):
+    annotations.three_splits()
+    code, _, err = prepare("--split_by", "well", "--test_groups", "C03")
+    assert code == 2 and "3 faults in the split by well" in err and not annotations.out.exists()
+
+
 def test_two_runs_give_the_same_bytes(annotations, prepare):
     annotations.three_splits()
 

@@ -142,3 +142,25 @@ def test_how_the_results_came_about_is_stored_with_them(paths):
     assert content["files"].keys() == paths.keys() - {"scores"}
     assert np.isfinite(read_scores(paths["scores"].parent, ["test"])["test"]["objects"]["f1"])
     assert json.loads(paths["scores"].read_text()) == content
+
+
+def test_a_split_that_was_not_scored_as_others_were_is_told_as_such(paths):
+    folder = paths["scores"].parent
+    with pytest.raises(InputError, match=r"valid_eval\.json does not exist; .* eval\.skip: \[\]"):
+        read_results(folder, "valid")
+    paths["scores"].unlink()
+    with pytest.raises(
+        InputError, match="does not exist; run the pipeline first, with `make re"
+    ) as e:
+        read_results(folder, "valid")
+    assert "eval.skip" not in str(e.value)
+
+
+def test_the_table_of_fields_says_where_a_field_comes_from(tmp_path):
+    results = [row_of_cells(2, 3, "Timepoint_002_p_C03_s1"), row_of_cells(1, 2, "mine")]
+    paths = files_of(tmp_path, "test")
+    write_results(paths, results, seed=0)
+    table = read_table(paths["fields"], {"timepoint": "string"}).fillna("")
+    assert list(table)[:5] == ["field", "timepoint", "well", "site", "pixels"]
+    assert table.iloc[0].tolist()[1:4] == ["002", "p C03", "p C03 s1"]
+    assert table.iloc[1].tolist()[1:4] == ["", "", ""]

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from cellular.base.files import (
     check_new,
     digest,
     digest_folder,
+    remove,
     together,
     write_json,
 )
@@ -92,6 +93,9 @@ def evaluate(
 
     All of it appears, or nothing.
 
+    Folders whose name is in `scoring.skip` are not scored, and what an earlier evaluation wrote of
+    them is removed.
+
     Returns
     -------
     dict
@@ -100,8 +104,8 @@ def evaluate(
     Raises
     ------
     InputError
-        Before the network runs, one error with all faults of the data; or if an output would
-        replace what is there or is read, or another process writes it.
+        Before the network runs, one error with all faults of the data; or if all folders are
+        skipped, an output would replace what is there or is read, or another process writes it.
     """
     output_dir = Path(output_dir)
     predictions_dir = Path(predictions_dir or output_dir / "images")
@@ -114,11 +118,19 @@ def evaluate(
             "too; rename one"
         )
     paths = {name: files_of(output_dir, name) for name in names}
+    skipped = {name: paths.pop(name) for name in names if name in scoring.skip}
+    if not paths:
+        raise InputError(
+            f"nothing is left to score, as {', '.join(names)} are all in --skip (in params.yaml "
+            "eval.skip); take one out of it"
+        )
+    folders = {name: path for name, path in zip(names, test_dirs, strict=True) if name in paths}
     outputs = [path for files in paths.values() for path in files.values()]
     outputs += [predictions_dir, overlays_dir, *([summary] if summary else [])]
-    check_apart(outputs, [*test_dirs, annotated_dir, model_path])
-    check_new(*outputs, force=force)
-    pairs = _checked(names, test_dirs, params.channels)
+    old = [path for files in skipped.values() for path in files.values()]
+    check_apart([*outputs, *old], [*test_dirs, annotated_dir, model_path])
+    check_new(*outputs, *old, force=force)
+    pairs = _checked(folders, params.channels)
     fields = Counter(pair.field for group in pairs.values() for pair in group)
     Faults(
         f"{field} is in more than one folder" for field, times in fields.items() if times > 1
@@ -147,7 +159,7 @@ def evaluate(
         for name, group in tqdm(pairs.items(), "draw", unit="folder", leave=False):
             _draw(group, results[name], scoring, predictions, pictures, name)
         scores = {}
-        for name, folder in zip(names, test_dirs, strict=True):
+        for name, folder in folders.items():
             scores[name] = write_results(
                 {kind: staged[path] for kind, path in paths[name].items()},
                 results[name],
@@ -157,6 +169,8 @@ def evaluate(
             )
         if summary:
             write_json(staged[summary], summary_of({output_dir.name: scores}))
+        for path in old:  # they would be taken for scores of this model
+            remove(path)
     return scores
 
 
@@ -208,16 +222,14 @@ def _run(model: "CellposeModel", settings: Settings, annotated: float | None) ->
     }
 
 
-def _checked(
-    names: Sequence[str], folders: Sequence[Path], channels: Sequence[int]
-) -> dict[str, list[Pair]]:
+def _checked(folders: Mapping[str, Path], channels: Sequence[int]) -> dict[str, list[Pair]]:
     """Return the fields of each folder by its name; one `InputError` reports all faults."""
     pairs, faults = {}, Faults()
-    for name, folder in zip(names, folders, strict=True):
+    for name, folder in folders.items():
         with faults.collect():
             check = check_boxes if has_boxes(folder) else check_pairs
             pairs[name] = check(folder, channels)
-    faults.raise_all(" and ".join(map(str, folders)))
+    faults.raise_all(" and ".join(map(str, folders.values())))
     return pairs
 
 

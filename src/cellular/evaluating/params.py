@@ -10,6 +10,7 @@ from cellular.models.params import Diameter, Inference, ModelParams
 from cellular.network.settings import Settings
 
 ANNOTATED: Final = "annotated"
+Split = Literal["test", "valid", "train"]
 
 
 def _or_annotated(value: Any, diameter: Handler) -> Any:
@@ -49,6 +50,9 @@ class Scoring(Section):
     excluded: Literal["background", "ignore"] = "background"
     """how cells of excluded classes (Unidentified) count. background: a prediction there is a false
     positive, as in the paper; ignore: their pixels do not count"""
+    skip: list[Split] = Field([])
+    """splits, the folders of that name in --test_dir, that are not scored: a search must not see
+    scores of test fields"""
     unit: Unit = Field("site", description=UNIT_HELP)
     overlays: Int = Field(2, ge=1)
     """number of fields of each split that are drawn besides a typical one (of median AP@0.5), the

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from natsort import natsorted
@@ -35,6 +36,7 @@ MASK_FILE = ".png or .tif (not .jpg, which changes pixels around edges)"
 LONGEST_NAME = 230  # bytes, of a field or a class; disks allow 255, with endings such as the above
 # Names of CELLULAR's fields: Timepoint_<number>_<date>-<plate>_<well>_s<site>
 NAME = re.compile(r"Timepoint_(?P<timepoint>\d+)_(?P<plate>.+)_(?P<well>[A-P]\d{2})_(?P<site>s\d+)")
+Group = Literal["plate", "well", "site", "timepoint"]  # by which fields can be split
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,45 @@ class Pair:
 
 
 def origin(field: str) -> dict[str, str]:
-    """Return what a field's name tells: time point, well, site; {} if CELLULAR does not name it so.
+    """Return what a field's name tells: time point, plate, well, site; {} if it is not CELLULAR's.
 
     Wells of two plates differ, and so do sites of two wells.
 
-    >>> origin("Timepoint_001_220518-ST_C03_s3")
-    {'timepoint': '001', 'well': '220518-ST C03', 'site': '220518-ST C03 s3'}
+    >>> known = origin("Timepoint_001_220518-ST_C03_s3")
+    >>> known["timepoint"], known["plate"], known["well"], known["site"]
+    ('001', '220518-ST', '220518-ST C03', '220518-ST C03 s3')
     """
     named = NAME.fullmatch(field)
     if not named:
         return {}
-    well = f"{named['plate']} {named['well']}"
-    return {"timepoint": named["timepoint"], "well": well, "site": f"{well} {named['site']}"}
+    plate = named["plate"]
+    well = f"{plate} {named['well']}"
+    site = f"{well} {named['site']}"
+    return {"timepoint": named["timepoint"], "plate": plate, "well": well, "site": site}
+
+
+def groups_of(fields: Iterable[str], by: str) -> dict[str, str]:
+    """Return the group of each field: its plate, well, site or time point.
+
+    Groups come in natural order, and the fields of a group are sorted.
+
+    Raises
+    ------
+    InputError
+        One error that names every field whose name does not tell its group.
+
+    >>> groups_of(["Timepoint_001_p_C10_s1", "Timepoint_001_p_C03_s1"], "well")
+    {'Timepoint_001_p_C03_s1': 'p C03', 'Timepoint_001_p_C10_s1': 'p C10'}
+    """
+    groups = {field: origin(field).get(by) for field in sorted(fields)}
+    Faults(
+        f"{field}: the name does not tell the {by}, expected Timepoint_<number>_<plate>_<well>_"
+        "s<site>, such as Timepoint_001_220518-ST_C03_s3; rename its files, or split by the text "
+        "in names, with --split_by none (in params.yaml prepare.split_by: null)"
+        for field, group in groups.items()
+        if group is None
+    ).raise_all(f"the split by {by}")
+    return {field: str(groups[field]) for field in natsorted(groups, key=lambda name: groups[name])}
 
 
 def split_data(
@@ -97,6 +126,75 @@ def split_data(
             )
     faults.raise_all("the split")
     return splits
+
+
+def split_by_groups(
+    fields: Iterable[str], by: str, test_groups: Sequence[str], valid_groups: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """Return the sorted fields of each split, as `split_data` does, with whole groups in a split.
+
+    Parameters
+    ----------
+    by : what a group is, see `groups_of`
+    test_groups, valid_groups : each a group in full (220518-ST C03), its last words (C03), or a
+        number (5 for 005). Without a validation group it is the one after the last test group in
+        natural order that is no test group; after the last group comes the first. The fields of all
+        other groups are training fields.
+
+    Raises
+    ------
+    InputError
+        If the names of fields do not tell their groups, if there is no test group, or if a group is
+        not there, stands for several, or is in both lists.
+    """
+    group_of = groups_of(fields, by)
+    groups = list(dict.fromkeys(group_of.values()))
+    there = f"the {by}s are {', '.join(groups)}"
+    if not test_groups:
+        raise InputError(f"no test group; {there}; name at least one in {_named('test')}")
+    faults = Faults()
+    chosen: dict[str, list[str]] = {"test": [], "valid": []}
+    for split, names in (("test", test_groups), ("valid", valid_groups)):
+        for name in names:
+            found = _matching(name, groups)
+            if len(found) == 1:
+                chosen[split] += found
+            else:
+                means = f"stands for {' and '.join(found)}" if found else f"no such {by}"
+                remedy = f"name one in full in {_named(split)}"
+                faults.append(f"{split} group {name!r}: {means}; {there}; {remedy}")
+    faults += [
+        f"{by} {group}: both a test and a validation group; take it out of {_named('test')} or of "
+        f"{_named('valid')}"
+        for group in groups
+        if group in chosen["test"] and group in chosen["valid"]
+    ]
+    faults.raise_all(f"the split by {by}")
+    if not valid_groups:
+        last = max(map(groups.index, chosen["test"]))
+        after = groups[last + 1 :] + groups[:last]
+        chosen["valid"] = [group for group in after if group not in chosen["test"]][:1]
+    split_of = {group: split for split, names in chosen.items() for group in names}
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for field in sorted(group_of):
+        splits[split_of.get(group_of[field], "train")].append(field)
+    return splits
+
+
+def _named(split: str) -> str:
+    return f"--{split}_groups (in params.yaml prepare.{split}_groups)"
+
+
+def _matching(name: str, groups: Sequence[str]) -> list[str]:
+    """Return the groups that a name stands for: the group of that name, or all that it may mean."""
+    if name in groups:
+        return [name]
+    digits = name.lstrip("0") if name.isdecimal() else None  # YAML reads 005 as the number 5
+    return [
+        group
+        for group in groups
+        if group.endswith(f" {name}") or (group.isdecimal() and group.lstrip("0") == digits)
+    ]
 
 
 def is_field(path: Path) -> bool:

@@ -24,9 +24,11 @@ from cellular.imaging.fields import (
     check_channels,
     find_images,
     find_masks,
+    groups_of,
     image_of,
     is_field,
     read_field,
+    split_by_groups,
     split_data,
     unused,
     write_classes,
@@ -128,7 +130,8 @@ def process_masks(
     -------
     dict
         The report, as written to `report_path` (default: `<output_dir>/prepare.json`): the number
-        of fields and cells by class and split, and of the cells that were dropped, by reason.
+        of fields and cells by class and split, and of the cells that were dropped, by reason; with
+        `params.split_by` also the groups of each split.
 
     Raises
     ------
@@ -165,15 +168,7 @@ def process_masks(
             for paths in unannotated.values()
             for path in paths
         ]
-    splits = split_data([item.name for item in fields], params.val_pattern, params.test_pattern)
-    for split, names in splits.items():
-        if not names:
-            pattern = {"valid": params.val_pattern, "test": params.test_pattern}.get(split)
-            why = f"no field has {pattern!r} in its name" if pattern else "no field is left for it"
-            faults.append(
-                f"split {split} stays empty: {why}; change -v and -t "
-                "(in params.yaml prepare.val_pattern and prepare.test_pattern)"
-            )
+    splits = _splits([item.name for item in fields], params, faults)
     split_of = {name: split for split, names in splits.items() for name in names}
 
     with together(*outputs) as stagings:
@@ -188,11 +183,16 @@ def process_masks(
         reports = faults.map(work, fields, "prepare")
         faults.raise_all(input_path)
         report = _summary(reports)
+        if params.split_by:
+            report["groups"] = {
+                split: list(dict.fromkeys(groups_of(names, params.split_by).values()))
+                for split, names in splits.items()
+            }
         for split in SPLITS:
             if not report["splits"][ALL][split]["cells"]:
                 raise InputError(
                     f"split {split} stays empty: all cells of its fields are of the excluded "
-                    f"classes {', '.join(params.exclude)}; change --exclude or the patterns"
+                    f"classes {', '.join(params.exclude)}; change --exclude or the split"
                 )
         for split in SPLITS:
             if not report["splits"].get(class_name, {}).get(split, {}).get("cells"):
@@ -212,6 +212,27 @@ def process_masks(
                 device=device or CPU,
             )
     return report
+
+
+def _splits(fields: list[str], params: PrepareParams, faults: Faults) -> dict[str, list[str]]:
+    """Return the fields of each split; a split that stays empty is added to `faults`."""
+    patterns = {"valid": params.val_pattern, "test": params.test_pattern}
+    remedy = "change -v and -t (in params.yaml prepare.val_pattern and prepare.test_pattern)"
+    if params.split_by:
+        splits = split_by_groups(fields, params.split_by, params.test_groups, params.valid_groups)
+        patterns = {}
+        remedy = (
+            "change --test_groups and --valid_groups (in params.yaml prepare.test_groups and "
+            "prepare.valid_groups)"
+        )
+    else:
+        splits = split_data(fields, params.val_pattern, params.test_pattern)
+    for split, names in splits.items():
+        if not names:
+            pattern = patterns.get(split)
+            why = f"no field has {pattern!r} in its name" if pattern else "no field is left for it"
+            faults.append(f"split {split} stays empty: {why}; {remedy}")
+    return splits
 
 
 def _process_field(

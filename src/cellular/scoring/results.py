@@ -162,8 +162,12 @@ def read_results(folder: Path, split: str) -> list[FieldResult]:
 
 def check_there(path: Path) -> None:
     """Raise `InputError` if a file or folder of results is missing."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist; run the pipeline first, with `make repro`")
+    if path.exists():
+        return
+    message = f"{path} does not exist; run the pipeline first, with `make repro`"
+    if path.name.endswith("_eval.json") and any(path.parent.glob("*_eval.json")):
+        message += ", and with eval.skip: [] in params.yaml, since only other splits were scored"
+    raise InputError(message)
 
 
 def read_table(path: Path, kinds: Mapping[Any, str] | None = None) -> pd.DataFrame:
@@ -211,7 +215,7 @@ def _table_of_fields(results: Sequence[FieldResult]) -> pd.DataFrame:
     rows = [
         {
             "field": result.field,
-            **{"timepoint": None, "well": None, "site": None, **origin(result.field)},
+            **{name: origin(result.field).get(name) for name in ("timepoint", "well", "site")},
             "pixels": result.pixels,
             **counts_of([result]),
         }
