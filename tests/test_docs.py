@@ -77,6 +77,7 @@ HERE, REPRO, EXPERIMENTS, GRID, SHARING, EXPORT = (
     "pipeline/test_sharing.py",
     "exporting/test_bioimageio.py",
 )
+SPLITS = "pipeline/test_splits.py"
 SHOW = (
     "dvc exp show --md --drop '.*' "
     "--keep 'Experiment|valid.ap50|best_valid_loss|train.learning_rate'"
@@ -184,6 +185,20 @@ ELSEWHERE = {
             FIRST_RUN,
             "imaging/test_rendering.py",
             '"--colours", *colours, "--ranges"',
+        ),
+        (
+            "dvc exp run -S dataset=cellular -S prepare.split_by=well "
+            "-S 'prepare.test_groups=[C03,I06]' -S 'prepare.valid_groups=[C06,K07]'",
+            SERVER,
+            SPLITS,
+            '"prepare.test_groups=[3]"',
+        ),
+        (
+            "dvc exp run -S dataset=cellular -S prepare.split_by=well "
+            "-S 'prepare.test_groups=[C03]'",
+            SERVER,
+            SPLITS,
+            '"prepare.test_groups=[3]"',
         ),
         ("dvc exp run -S 'train.channels=[0,0]'", FIRST_RUN, EXPERIMENTS, '"exp", "run", "-n"'),
         (
