@@ -27,6 +27,22 @@ pytestmark = pytest.mark.slow
 
 FIELD = "Timepoint_005_220518-ST_C03_s3"
 MODELS = ("pretrained", "finetuned")
+PREPARED = {
+    "splits": {
+        "all": {
+            split: {"fields": fields, "cells": cells}
+            for split, fields, cells in (("train", 3, 599), ("valid", 1, 199), ("test", 1, 237))
+        }
+    },
+    "dropped": {
+        "cells_excluded": 0,
+        "cells_hidden": 0,
+        "empty_mask_files": 0,
+        "fields_without_cells": 0,
+        "overlap_pixels": 0,
+    },
+    "names": {"hidden": [], "empty": [], "without_cells": [], "blank_channels": []},
+}
 LOSSES = "epoch,train_loss,valid_loss\n1,1.9,1.8\n2,1.7,\n3,1.6,1.65\n"
 TRAINING = {
     "train_loss": 1.6,
@@ -61,7 +77,7 @@ def metrics(sample, pretrained, tmp_path_factory):
             predictions_dir=folder / "predictions" / model,
             device=torch.device("cpu"),
         )
-    shutil.copyfile(ROOT / "metrics" / "prepare.json", folder / "metrics" / "prepare.json")
+    (folder / "metrics" / "prepare.json").write_text(json.dumps(PREPARED))
     (folder / "metrics" / "train.csv").write_text(LOSSES)
     (folder / "metrics" / "train.json").write_text(json.dumps(TRAINING))
     return write_readout(folder / "metrics", SIX)
