@@ -151,6 +151,11 @@ class Clone:
                 lock.truncate(0)
         return not process.returncode
 
+    def reference(self, experiment: str) -> str:
+        """Return where git has an experiment that begins at the commit of this clone."""
+        # Where DVC keeps experiments: https://dvc.org/doc/user-guide/experiment-management
+        return f"refs/exps/{self.head[:2]}/{self.head[2:]}/{experiment}"
+
     def send_home(self, reference: str) -> None:
         """Copy a reference, with its commits, into the user's repository."""
         # A fetch would replace FETCH_HEAD, which the user may be about to merge.

@@ -57,7 +57,6 @@ def identified(
 
 def commit_of(root: Path, name: str) -> str:
     """Return the commit of a finished experiment, whatever it began at; "" if there is none."""
-    # Where DVC keeps experiments: https://dvc.org/doc/user-guide/experiment-management
     found = git(
         root,
         *("for-each-ref", "--sort=-committerdate", "--format=%(objectname)"),
@@ -90,7 +89,7 @@ def run_one(
     command = ["dvc", "exp", "run", "--name", experiment.name, *flags(experiment.overrides)]
     command += experiment.targets
     # An experiment of that name that was killed before it came home would stop DVC.
-    reference = f"refs/exps/{clone.head[:2]}/{clone.head[2:]}/{experiment.name}"
+    reference = clone.reference(experiment.name)
     git(clone.folder, "update-ref", "-d", reference)
     opened: Any = nullcontext() if output is None else output.open("a", encoding="utf-8")
     with opened as stream:

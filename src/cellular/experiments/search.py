@@ -1,0 +1,260 @@
+"""The search: each trial is a DVC experiment, judged on validation groups.
+
+`work` runs in each worker's process, in a clone of its own; `judged` runs once, at the end.
+"""
+
+import csv
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from dvc.utils.hydra import apply_overrides
+
+from cellular.base.errors import InputError
+from cellular.base.files import STATES, write_json
+from cellular.base.params import Section, flat, validate
+from cellular.experiments.clones import Clone, a_clone, git
+from cellular.experiments.profiles import changes, flags, overridden
+from cellular.experiments.runner import (
+    Experiment,
+    Stopped,
+    commit_of,
+    read_json,
+    run_all,
+    run_one,
+    shared,
+)
+from cellular.experiments.space import SECONDS, Search
+from cellular.experiments.studies import Study
+
+TARGETS = ("evaluate@finetuned",)  # with what it needs: all that a score depends on
+SUMMARY = "metrics/summary.json"
+LOSSES = "metrics/train.csv"
+BETTER_WHEN_LARGE = ("valid_ap50",)  # of the columns of train.csv that pruning may look at
+
+
+@dataclass(frozen=True)
+class Place:
+    """A search: where its repository is, its settings, and the folder of its study."""
+
+    root: Path
+    settings: Search
+    folder: Path  # its name is that of the study
+
+    def study(self) -> Study:
+        """Open the study, or make it."""
+        return Study(self.folder, self.settings)
+
+    @property
+    def logs(self) -> Path:
+        """The folder for what DVC prints in each experiment."""
+        return self.folder / "logs"
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """What all experiments of the search change in params.yaml."""
+        return changes(self.root, self.settings.profile, []) | self.settings.overrides
+
+    def folds(self) -> dict[str, dict[str, Any]]:
+        """Return what each fold changes in params.yaml, by what it adds to an experiment's name."""
+        folds = self.settings.folds
+        if folds is None:
+            return {"": {}}
+        split = {"prepare.split_by": folds.by, "prepare.test_groups": folds.test}
+        return {
+            f"-{group}" if len(folds.valid) > 1 else "": split | {"prepare.valid_groups": [group]}
+            for group in folds.valid
+        }
+
+    def check(self, model: type[Section]) -> None:
+        """Raise `InputError` if the parameters of the search are not valid.
+
+        `model` validates the whole of params.yaml. Of what varies, each bound and choice is tried.
+        """
+        where = self.folder / "search.yaml"
+        for name, varied in self.settings.space.items():
+            for value in varied.choices or [varied.low, varied.high]:
+                for fold in self.folds().values():
+                    tried = self.base | fold | {name: value}
+                    content = overridden(self.root / "params.yaml", tried, where)
+                    validate(model, content, f"search, {name}: {value}")
+
+
+class Hopeless(Exception):
+    """A trial is to be ended early; `epoch` is the last that it finished."""
+
+    def __init__(self, epoch: int, reason: str):
+        super().__init__(reason)
+        self.epoch = epoch
+
+
+class Trial:
+    """One trial on its way through the folds, in a worker's clone."""
+
+    def __init__(self, place: Place, trial: optuna.Trial, clone: Clone, variables: dict[str, str]):
+        self.place, self.trial, self.clone = place, trial, clone
+        self.name = f"{place.folder.name}-{trial.number:04d}"
+        self.overrides = place.base | place.settings.draw(trial) | {"eval.skip": ["test", "train"]}
+        self.states = place.folder / "states" / self.name
+        self.variables = variables | {STATES: str(self.states)}
+        self.parent = os.getppid()
+
+    def run(self) -> list[float]:
+        """Run a DVC experiment for each fold; return the values of the objectives.
+
+        Raises
+        ------
+        optuna.TrialPruned
+            If the trial is hopeless; its states are removed, and an experiment says so.
+        """
+        objectives = self.place.settings.objectives
+        scores = [objective.score for objective in objectives if objective.score != SECONDS]
+        numbers = []
+        for index, (suffix, fold) in enumerate(self.place.folds().items()):
+            experiment = Experiment(self.name + suffix, self.overrides | fold, TARGETS)
+            try:
+                numbers.append(self._fold(experiment, scores, self._watch(index)))
+            except Hopeless as reason:
+                shutil.rmtree(self.states, ignore_errors=True)
+                self._mark(experiment, reason)
+                raise optuna.TrialPruned(str(reason)) from None
+            if self.place.settings.pruning.pruner == "wilcoxon":
+                self.trial.report(numbers[-1][scores[0]], index)
+                if self.trial.should_prune():
+                    raise optuna.TrialPruned(f"after {index + 1} folds, by their scores")
+        shutil.rmtree(self.states, ignore_errors=True)
+        means = {name: sum(each[name] for each in numbers) / len(numbers) for name in scores}
+        means[SECONDS] = sum(each[SECONDS] for each in numbers)
+        return [means[objective.score] for objective in objectives]
+
+    def _fold(
+        self, experiment: Experiment, scores: list[str], watch: Callable[[], None]
+    ) -> dict[str, float]:
+        """Run the experiment of a fold unless it is finished; return its numbers."""
+        done = self.trial.user_attrs.get("folds", {})
+        if experiment.name in done:
+            return done[experiment.name]
+        began = time.monotonic()
+        commit = commit_of(self.place.root, experiment.name) or run_one(
+            self.clone,
+            experiment,
+            environment=self.variables,
+            output=self.place.logs / f"{experiment.name}.log",
+            watch=watch,
+        )
+        known = dict(flat(read_json(self.place.root, commit, SUMMARY)))
+        if missing := [score for score in scores if score not in known]:
+            raise InputError(
+                f"experiment {experiment.name}: {SUMMARY} has no {missing[0]}; it has "
+                f"{', '.join(known)}"
+            )
+        numbers = {score: known[score] for score in scores}
+        numbers[SECONDS] = round(time.monotonic() - began, 1)
+        # The trial knows its experiments; an experiment's name tells the trial.
+        self.trial.set_user_attr("folds", done | {experiment.name: numbers | {"commit": commit}})
+        return numbers
+
+    def _watch(self, fold: int) -> Callable[[], None]:
+        """Return what is called while an experiment runs, and ends it by what it raises.
+
+        The training knows nothing of pruning: its growing table is read in the clone.
+        """
+
+        def parent() -> None:
+            if os.getppid() != self.parent:
+                raise Stopped  # the process that started this worker is gone
+
+        pruning = self.place.settings.pruning
+        if fold > 0 or pruning.pruner in ("none", "wilcoxon"):
+            return parent
+        table = self.clone.folder / LOSSES
+        table.unlink(missing_ok=True)  # of the experiment before
+        upwards = pruning.column in BETTER_WHEN_LARGE
+        sign = 1 if upwards == (self.place.settings.objectives[0].direction == "maximize") else -1
+        reported = self.trial.study.get_trials(deepcopy=False)[self.trial.number]
+        seen = max(reported.intermediate_values, default=0)
+
+        def watch() -> None:
+            nonlocal seen
+            parent()
+            for epoch, value in _losses(table, pruning.column):
+                if epoch > seen:
+                    seen = epoch
+                    self.trial.report(sign * value, epoch)
+                    if self.trial.should_prune():
+                        text = f"after epoch {epoch}, with a {pruning.column} of {value:.4g}"
+                        raise Hopeless(epoch, text)
+
+        return watch
+
+    def _mark(self, experiment: Experiment, reason: Hopeless) -> None:
+        """Keep an experiment of the pruned trial: its parameters and no scores."""
+        folder = self.clone.folder
+        apply_overrides(folder / "params.yaml", flags(experiment.overrides)[1::2])
+        write_json(folder / SUMMARY, {"pruned_after_epoch": reason.epoch})
+        message = f"{experiment.name}: pruned {reason}"
+        git(folder, "commit", "--quiet", "--no-verify", "--all", "--message", message)
+        reference = self.clone.reference(f"{experiment.name}-pruned")
+        git(folder, "update-ref", reference, "HEAD")
+        self.clone.send_home(reference)
+        self.clone.restore()
+
+
+def _losses(table: Path, column: str) -> Iterator[tuple[int, float]]:
+    """Give the epochs of a growing train.csv with their values in a column, where there are any."""
+    try:
+        with table.open(newline="") as file:  # it is replaced as a whole, never half written
+            for row in csv.DictReader(file):
+                if row.get(column):
+                    yield int(row["epoch"]), float(row[column])
+    except FileNotFoundError:
+        return
+
+
+def work(place: Place, trials: int, number: int, workers: int) -> None:
+    """Work on trials, as worker `number` of several, until there are enough."""
+    place.logs.mkdir(exist_ok=True)
+    variables = shared(number, workers)
+    with a_clone(place.root) as clone:
+        place.study().work(trials, lambda trial: Trial(place, trial, clone, variables).run())
+
+
+def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, float]]:
+    """Score the default and the winner on the test groups, once; return both's numbers.
+
+    The winner of several objectives is the best by the first of them. What was trained for a trial
+    is not trained again.
+
+    Returns
+    -------
+    dict
+        By recipe (default, winner) the mean over folds of each number of the summary.
+    """
+    best = max(study.optuna.best_trials, key=study.order)
+    recipes = {"default": {}, "winner": place.settings.draw(best)}
+    experiments = {
+        recipe: [
+            Experiment(f"{place.folder.name}-{recipe}{suffix}", overrides | fold, TARGETS)
+            for suffix, fold in place.folds().items()
+        ]
+        for recipe, values in recipes.items()
+        for overrides in [place.base | values | {"eval.skip": ["train"]}]
+    }
+    every = [experiment for several in experiments.values() for experiment in several]
+    commits = run_all(place.root, every, workers=workers, logs=place.logs)
+    found = {}
+    for recipe, several in experiments.items():
+        numbers = [
+            dict(flat(read_json(place.root, commits[each.name], SUMMARY))) for each in several
+        ]
+        found[recipe] = {
+            name: sum(each[name] for each in numbers) / len(numbers)
+            for name in numbers[0]
+            if all(name in each for each in numbers)
+        }
+    return found

@@ -1,0 +1,155 @@
+"""What a search varies and how it judges: the content of search.yaml."""
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+import optuna
+from pydantic import AfterValidator, Field, model_validator
+
+from cellular.base.params import Float, Int, NoneOr, Section, Text, flat
+from cellular.imaging.fields import Group
+
+SECONDS = "seconds"  # an objective: of the wall clock, for all folds of a trial
+Value = int | float | bool | str | list | None
+
+
+def _by_dotted_name(overrides: dict) -> dict:
+    return dict(flat(overrides))
+
+
+class Varied(Section):
+    """How one parameter varies: between two numbers, or among choices."""
+
+    low: Int | Float | None = None
+    high: Int | Float | None = None
+    log: bool = False  # drawn evenly on a logarithmic scale
+    step: Int | Float | None = None
+    choices: list[Value] = Field([])
+    when: dict[str, Any] = Field(
+        {}
+    )  # values of earlier parameters, with which alone this one is used
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Varied":
+        if bool(self.choices) == (self.low is not None or self.high is not None):
+            raise ValueError("expected either low and high, or choices")
+        if not self.choices:
+            if self.low is None or self.high is None or self.low >= self.high:
+                raise ValueError("expected two numbers, low below high")
+            if self.log and (self.low <= 0 or self.step):
+                raise ValueError("log: expected low above 0, and no step")
+        elif self.log or self.step:
+            raise ValueError("log and step are of numbers, not of choices")
+        return self
+
+    def used(self, values: dict[str, Any]) -> bool:
+        """Tell whether the parameter is used together with the `values` of others."""
+        return all(values.get(name) == value for name, value in self.when.items())
+
+    def draw(self, name: str, trial: optuna.trial.BaseTrial) -> Any:
+        """Return the value of this parameter in a trial."""
+        if self.choices:  # as JSON, since lists may be choices
+            return json.loads(trial.suggest_categorical(name, list(map(json.dumps, self.choices))))
+        assert self.low is not None and self.high is not None
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(
+                name, self.low, self.high, step=int(self.step or 1), log=self.log
+            )
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether the value could be drawn."""
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        assert self.low is not None and self.high is not None
+        on_step = not self.step or abs(math.remainder(value - self.low, self.step)) < 1e-9
+        return self.low <= value <= self.high and on_step
+
+
+class Objective(Section):
+    """A number to make large or small: one of metrics/summary.json, or `seconds`."""
+
+    score: Text
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class Folds(Section):
+    """The groups of fields of a search: those of the test are scored once, at its end."""
+
+    by: Group
+    test: list[Text] = Field(min_length=1)
+    valid: list[Text] = Field(min_length=1)  # each is the validation group of one fold
+
+
+class Pruning(Section):
+    """Which trials are ended early."""
+
+    # median, hyperband: by their losses in the first fold; wilcoxon: by their scores fold by fold.
+    pruner: Literal["none", "median", "hyperband", "wilcoxon"] = "median"
+    column: Literal["valid_loss", "train_loss", "valid_ap50"] = "valid_loss"  # of train.csv
+    startup: Int = Field(5, ge=1)  # trials (wilcoxon: folds) before any is ended
+    warmup: Int = Field(0, ge=0)  # epochs of a trial before it may be ended
+
+
+def _objectives(objectives: list[Objective]) -> list[Objective]:
+    if any(objective.score.startswith("test.") for objective in objectives):
+        raise ValueError("a search must not see the test; take a score of valid")
+    if {objective.score for objective in objectives} == {SECONDS}:
+        raise ValueError("expected a score beside seconds")
+    return objectives
+
+
+class Search(Section):
+    """The whole of search.yaml."""
+
+    profile: NoneOr[Text] = None
+    overrides: Annotated[dict[str, Any], AfterValidator(_by_dotted_name)] = Field({})
+    folds: NoneOr[Folds] = None  # None: the split of params.yaml
+    objectives: Annotated[list[Objective], AfterValidator(_objectives)] = Field(
+        [Objective(score="valid.ap50")], min_length=1, max_length=3
+    )
+    trials: Int = Field(20, ge=1)
+    sampler: Literal["tpe", "random"] = "tpe"
+    pruning: Pruning = Pruning()
+    seed: Int = Field(0, ge=0, lt=2**31)
+    space: dict[str, Varied] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _together(self) -> "Search":
+        known: set[str] = set()
+        for name, varied in self.space.items():
+            if unknown := set(varied.when) - known:
+                raise ValueError(f"space.{name}.when: {min(unknown)} does not stand before it")
+            known.add(name)
+        if self.pruning.pruner != "none" and len(self.objectives) > 1:
+            raise ValueError("pruning: with several objectives Optuna ends no trial; say none")
+        if self.pruning.pruner == "wilcoxon" and not (self.folds and len(self.folds.valid) > 2):
+            raise ValueError("pruning: wilcoxon compares folds, and needs three or more")
+        return self
+
+    def default(self, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what to draw so that a trial is params.yaml as it is; None if that is impossible.
+
+        `params` has the values by dotted names, with the profile and the overrides in them.
+        """
+        values: dict[str, Any] = {}
+        for name, varied in self.space.items():
+            if varied.used(values):
+                values[name] = params.get(name)
+                if not varied.allows(values[name]):
+                    return None
+        return {
+            name: json.dumps(value) if self.space[name].choices else value
+            for name, value in values.items()
+        }
+
+    def draw(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Return the values of the parameters for a trial; the same again for the same trial."""
+        values: dict[str, Any] = {}
+        for name, varied in self.space.items():
+            if varied.used(values):
+                values[name] = varied.draw(name, trial)
+        return values

@@ -1,0 +1,165 @@
+"""Studies: the trials of a search, in a journal that many processes read and write at once.
+
+Optuna's journal knows no heartbeat: a trial whose process was killed would count as running for
+ever. Here a process holds a lock for as long as it works on a trial; the system frees it when the
+process ends, however that happens, and the next one that asks for work takes the trial up again.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from cellular.base.errors import InputError
+from cellular.experiments.space import Pruning, Search
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal.log"
+FAILURES = 3  # trials that fail one after the other, after which a worker gives up
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Study:
+    """A study in its folder: settings, trials, and who works on which."""
+
+    def __init__(self, folder: Path, settings: Search):
+        """Open the study, or make it; `InputError` if it was made with other settings."""
+        self.folder, self.settings = folder, settings
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        (folder / "claims").mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".study.lock")
+        with self._lock:
+            backend = JournalFileBackend(str(folder / JOURNAL))
+            self.optuna = optuna.create_study(
+                storage=optuna.storages.JournalStorage(backend),
+                study_name=folder.name,
+                directions=[objective.direction for objective in settings.objectives],
+                pruner=_pruner(settings.pruning),
+                load_if_exists=True,
+            )
+            self._check_settings()
+
+    def _check_settings(self) -> None:
+        # The number of trials may be raised later.
+        now = self.settings.model_dump(mode="json", exclude={"trials"})
+        before = self.optuna.user_attrs.get("settings")
+        if before is None:
+            self.optuna.set_user_attr("settings", now)
+        elif changed := [name for name in now if now[name] != before.get(name)]:
+            raise InputError(
+                f"{self.folder}: the study was made with other settings ({', '.join(changed)}); "
+                "give the new search another name with --study"
+            )
+
+    def trials(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
+        """Return the trials in these states, in the order of their numbers."""
+        return self.optuna.get_trials(deepcopy=False, states=states or None)
+
+    def order(self, trial: optuna.trial.FrozenTrial) -> float:
+        """Return a key by which `max` finds the trial that is best by the first objective."""
+        maximize = self.settings.objectives[0].direction == "maximize"
+        return trial.values[0] if maximize else -trial.values[0]
+
+    def add(self, drawn: dict) -> None:
+        """Let these values be drawn for the first trial, if there is none yet."""
+        with self._lock:
+            if not self.trials():
+                self.optuna.enqueue_trial(drawn)
+
+    @contextmanager
+    def claimed(self, trials: int) -> Iterator[optuna.Trial | None]:
+        """Give a trial to work on, or None once there are `trials`; nobody else has it meanwhile.
+
+        Trials that failed do not count.
+        """
+        with self._lock:
+            trial, claim = self._claim(trials)
+        try:
+            yield trial
+        finally:
+            if claim:
+                claim.release()
+
+    def _claim(self, trials: int) -> tuple[optuna.Trial | None, FileLock | None]:
+        for running in self.trials(TrialState.RUNNING):
+            if claim := self._locked(running.number):
+                # It may have been finished between both lines above.
+                if self.trials()[running.number].state == TrialState.RUNNING:
+                    log.info("trial %d is taken up again", running.number)
+                    return optuna.Trial(self.optuna, running._trial_id), claim
+                claim.release()
+        under_way = len(self.trials(*DONE, TrialState.RUNNING))
+        if under_way >= trials and not self.trials(TrialState.WAITING):
+            return None, None
+        number = len(self.trials())
+        # A seed for each trial: what is drawn depends on the trials before it alone, not on which
+        # process draws it. (With one seed, all processes would begin with the same values.)
+        seed = self.settings.seed * 100_003 + number
+        self.optuna.sampler = (
+            optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+            if self.settings.sampler == "tpe"
+            else optuna.samplers.RandomSampler(seed=seed)
+        )
+        trial = self.optuna.ask()
+        claim = self._locked(trial.number)
+        self.settings.draw(trial)  # within the lock, and so in the journal before anything else
+        return trial, claim
+
+    def _locked(self, number: int) -> FileLock | None:
+        claim = FileLock(self.folder / "claims" / f"{number:04d}.lock")
+        try:
+            return claim.acquire(timeout=0).lock
+        except Timeout:
+            return None
+
+    def work(self, trials: int, objective: Callable[[optuna.Trial], Sequence[float]]) -> None:
+        """Work on one trial after the other until there are `trials`.
+
+        Parameters
+        ----------
+        objective : returns the values of a trial, one for each objective. It may raise
+            `optuna.TrialPruned`; after an `InputError` the trial has failed, and the next begins.
+
+        Raises
+        ------
+        InputError
+            After three failures in a row.
+        """
+        failures = 0
+        while True:
+            with self.claimed(trials) as trial:
+                if trial is None:
+                    return
+                try:
+                    values = objective(trial)
+                except optuna.TrialPruned as reason:
+                    trial.set_user_attr("pruned", str(reason))
+                    self.optuna.tell(trial, state=TrialState.PRUNED)
+                except InputError as error:
+                    failures += 1
+                    trial.set_user_attr("failed", str(error))
+                    self.optuna.tell(trial, state=TrialState.FAIL)
+                    if failures == FAILURES:
+                        raise
+                    log.warning("trial %d failed: %s", trial.number, error)
+                else:
+                    failures = 0
+                    self.optuna.tell(trial, list(values))
+
+
+def _pruner(pruning: Pruning) -> optuna.pruners.BasePruner:
+    if pruning.pruner == "median":
+        return optuna.pruners.MedianPruner(pruning.startup, pruning.warmup)
+    if pruning.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=max(pruning.warmup, 1))
+    if pruning.pruner == "wilcoxon":
+        return optuna.pruners.WilcoxonPruner(n_startup_steps=pruning.startup)
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,138 @@
+"""Search for better parameters: trials that learn from each other, each a DVC experiment.
+
+What varies, and by what a trial is judged, is in search.yaml. Give the same command again after a
+kill, or on another machine that sees the same folder: finished trials are kept, and a trial whose
+worker was killed is taken up again.
+
+Example:
+    python src/search.py --study mine --trials 20 --workers 2
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import TrialState
+from tqdm import tqdm
+
+from cellular.base import cli
+from cellular.base.errors import InputError
+from cellular.base.params import flat, read_params, validate
+from cellular.experiments.clones import git
+from cellular.experiments.findings import write_findings
+from cellular.experiments.profiles import overridden
+from cellular.experiments.search import Place, judged, work
+from cellular.experiments.space import Search
+from cellular.experiments.studies import DONE, Study
+from cellular.fetching.remotes import ROOT
+from parameters import Params
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Run what is missing of the search, and return what it found."""
+    args = _parser().parse_args(argv)
+    folder = (ROOT / "experiments" / args.study).resolve()
+    settings = validate(Search, read_params(args.settings), str(args.settings))
+    place = Place(ROOT, settings, folder)
+    trials = args.trials or settings.trials
+    if args.worker is not None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        work(place, trials, args.worker, args.workers)
+        return f"worker {args.worker} has no more to do"
+    place.check(Params)
+    study = _opened(place)
+    command = [sys.executable, __file__, "--study", args.study, "--settings", str(args.settings)]
+    command += ["--trials", str(trials), "--workers", str(args.workers)]
+    _run_workers(study, trials, args.workers, command)
+    return write_findings(study, judged(place, study, args.workers))
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    text = "name of the search, and of its folder in experiments/ (default: search)"
+    parser.add_argument("--study", default="search", metavar="NAME", help=text)
+    parser.path("--settings", default="search.yaml", help="what varies, and how trials are judged")
+    text = "number of trials, those of earlier calls included (default: that of search.yaml)"
+    parser.add_argument("--trials", type=int, metavar="N", help=text)
+    text = "trials that run at once on this machine; they share its cores, and get a GPU each"
+    parser.add_argument("--workers", type=int, default=1, metavar="W", help=f"{text} (default: 1)")
+    parser.add_argument("--worker", type=int, help=cli.argparse.SUPPRESS)
+    return parser
+
+
+def _opened(place: Place) -> Study:
+    """Open the study, or make it with the default recipe as its first trial."""
+    name = place.folder.name
+    study = place.study()
+    if not study.trials():
+        if left := git(ROOT, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}-*"):
+            raise InputError(
+                f"{name}: there are experiments of an earlier search of this name, such as "
+                f"{left.split()[0].rpartition('/')[2]}; give another with --study"
+            )
+        params = overridden(ROOT / "params.yaml", place.base, place.folder)
+        if drawn := place.settings.default(dict(flat(params))):
+            study.add(drawn)
+    return study
+
+
+def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]) -> None:
+    """Keep workers running until there are enough trials; end them if this process is to end."""
+    running: dict[int, subprocess.Popen] = {}
+    logs = study.folder / "logs"
+    logs.mkdir(exist_ok=True)
+
+    def start(number: int) -> None:
+        with (logs / f"worker-{number}.log").open("a") as log:
+            each = [*command, "--worker", str(number)]
+            # In a session of its own, so that Ctrl-C reaches it once, from here.
+            running[number] = subprocess.Popen(each, stdout=log, stderr=log, start_new_session=True)
+
+    def done() -> int:
+        return len(study.trials(*DONE))
+
+    try:
+        with tqdm(total=trials, initial=done(), desc="search", unit="trial") as bar:
+            if bar.n < trials:
+                for number in range(workers):
+                    start(number)
+            while running:
+                time.sleep(0.5)
+                bar.update(done() - bar.n)
+                if finished := study.trials(TrialState.COMPLETE):
+                    bar.set_postfix(best=f"{max(map(study.order, finished)):.4f}", refresh=False)
+                for number, process in list(running.items()):
+                    code = process.poll()
+                    if code is None:
+                        continue
+                    del running[number]
+                    if code < 0:
+                        tqdm.write(f"worker {number} was killed; another takes its trial up")
+                        start(number)
+                    elif code:
+                        raise InputError(_last_error(logs / f"worker-{number}.log"))
+    except BaseException as error:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        if isinstance(error, KeyboardInterrupt):
+            print(
+                f"{done()} of {trials} trials are finished; give the same command again to go on",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _last_error(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8").splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    text = "\n".join(lines[errors[-1] :] if errors else lines[-5:])
+    return text.removeprefix("error: ")
+
+
+if __name__ == "__main__":
+    cli.run(main)
