@@ -234,9 +234,11 @@ def compare(
         If a file is missing, or the models were not scored on the same cells.
     """
     seen = splits_trained_on(Path(metrics_dir) / "train.json")
-    return [
-        _compare(Path(metrics_dir), models, split, seed, unit, split in seen) for split in splits
-    ]
+    found = []
+    for split in splits:
+        first, second = (read_results(Path(metrics_dir) / model, split) for model in models)
+        found.append(compare_results(models, split, first, second, seed, unit, split in seen))
+    return found
 
 
 def splits_trained_on(path: Path) -> list[str]:
@@ -249,19 +251,33 @@ def splits_trained_on(path: Path) -> list[str]:
     return found
 
 
-def _compare(
-    metrics_dir: Path,
+def compare_results(
     models: tuple[str, str],
     split: str,
-    seed: int,
-    unit: str,
-    trained_on: bool,
+    first: Sequence[FieldResult],
+    second: Sequence[FieldResult],
+    seed: int = 0,
+    unit: str = SITE,
+    trained_on: bool = False,
 ) -> SplitComparison:
-    first, second = (read_results(metrics_dir / model, split) for model in models)
+    """Compare two models on one split by their results on the same fields.
+
+    Parameters
+    ----------
+    models : the names of the two
+    first, second : the results of each, in the same order
+    seed, unit : as for `compare`
+    trained_on : whether the training of a model saw these fields
+
+    Raises
+    ------
+    InputError
+        If the models were not scored on the same cells.
+    """
     if _truth(first) != _truth(second):
         raise InputError(
-            f"{metrics_dir}: {models[0]} and {models[1]} were scored on different cells of "
-            f"{split}; evaluate both on the same data, with the same eval.excluded"
+            f"{models[0]} and {models[1]} were scored on different cells of {split}; evaluate both "
+            "on the same data, with the same eval.excluded"
         )
     before, after = counts_of(first), counts_of(second)
     counts = {

@@ -46,7 +46,11 @@ class Picture:
 
 def embedded(path: Path, title: str, quality: int = QUALITY) -> Picture:
     """Read a picture and make it small enough for a page."""
-    picture = Image.fromarray(np.ascontiguousarray(read_image(path)))
+    return embedded_image(Image.fromarray(np.ascontiguousarray(read_image(path))), title, quality)
+
+
+def embedded_image(picture: Image.Image, title: str, quality: int = QUALITY) -> Picture:
+    """Make a picture, grey or in RGB, small enough for a page."""
     stream = io.BytesIO()
     picture.save(stream, "WEBP", quality=quality, method=6)
     data = base64.b64encode(stream.getvalue()).decode("ascii")

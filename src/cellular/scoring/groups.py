@@ -36,7 +36,7 @@ def groups(results: Sequence[FieldResult]) -> dict[str, dict[str, dict]]:
     sums = quantities(cells)
     limits = size_limits(results)
     found: dict[str, dict[str, dict]] = {}
-    for kind, names in _kinds(cells, limits).items():
+    for kind, names in kinds_of(cells, limits).items():
         rows = names.groupby(names, observed=True, sort=True).groups
         of_kind = {
             str(name): _scores(kind, cells.iloc[index], sums[index]) for name, index in rows.items()
@@ -47,8 +47,14 @@ def groups(results: Sequence[FieldResult]) -> dict[str, dict[str, dict]]:
     return found
 
 
-def _kinds(cells: pd.DataFrame, limits: list[float]) -> dict[str, pd.Series]:
-    """Return the group of each row by kind; it is missing where a row has none."""
+def kinds_of(cells: pd.DataFrame, limits: list[float]) -> dict[str, pd.Series]:
+    """Return the group of each row by kind; it is missing where a row has none.
+
+    Parameters
+    ----------
+    cells : rows with `cellular.scoring.cells.COLUMNS`
+    limits : the quartiles of the diameters, from `size_limits`
+    """
     kinds = {name: cells[name] for name in ("class", "well", "timepoint")}
     if limits:
         diameter = cells["diameter"].fillna(cells["predicted_diameter"])
