@@ -143,7 +143,7 @@ def _page(
     return template("report.html").render(
         models=models,
         head=revision | _computed(params["dataset"], models[1], of_second),
-        warnings=[text for name, run in of_scores.items() for text in _warnings(name, run)],
+        warnings=[text for name, run in of_scores.items() for text in diameter_warnings(name, run)],
         splits=[
             _split(folders, models, item, [of[item.split]["groups"] for of in scores])
             for item in comparisons
@@ -159,7 +159,7 @@ def _page(
             for name, value in flat(params)
         ],
         runs=[*of_training, *of_scores],
-        environment=_environment([*of_training.values(), *of_scores.values()]),
+        environment=environment([*of_training.values(), *of_scores.values()]),
     )
 
 
@@ -184,7 +184,7 @@ def _computed(dataset: str, model: str, runs: Mapping[str, Run]) -> dict[str, st
     }
 
 
-def _warnings(name: str, run: Run) -> list[str]:
+def diameter_warnings(name: str, run: Run) -> list[str]:
     """Say that a model was given another diameter than that of the annotated cells, if it was."""
     used, annotated = run.get("diameter.used"), run.get("diameter.annotated")
     if not used or not annotated or 1 / FAR <= used / annotated <= FAR:
@@ -195,7 +195,7 @@ def _warnings(name: str, run: Run) -> list[str]:
     ]
 
 
-def _environment(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+def environment(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """Return what all runs recorded, a row for each property: a value each, or one for all."""
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run):
