@@ -129,6 +129,18 @@ ELSEWHERE = {
         ),
         ("dvc params diff", FIRST_RUN, EXPERIMENTS, '"params", "diff"'),
         ("dvc metrics diff", FIRST_RUN, EXPERIMENTS, '"metrics", "diff"'),
+        (
+            "python src/compare.py --experiments HEAD mirrored",
+            FIRST_RUN,
+            EXPERIMENTS,
+            '"src/compare.py", "--experiments", "HEAD"',
+        ),
+        (
+            "dvc exp run -n mirrored -S eval.augment=true evaluate@finetuned",
+            FIRST_RUN,
+            EXPERIMENTS,
+            '"exp", "run", "-n"',
+        ),
         ("dvc metrics diff HEAD mirrored", FIRST_RUN, EXPERIMENTS, '"metrics", "diff"'),
         (
             "dvc metrics diff --targets metrics/finetuned/test_eval.json",

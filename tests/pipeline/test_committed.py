@@ -24,6 +24,7 @@ NOT_IN_THE_PIPELINE = {
         "cellular.preparing.params",
     },
     "card": {"parameters"},
+    "compare": {"cellular.reporting.against"},
     "report": {"parameters"},
 }
 

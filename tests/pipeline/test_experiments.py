@@ -40,6 +40,17 @@ def test_an_experiment_with_another_seed_leaves_the_pretrained_network_alone(rep
     )
 
 
+def test_two_experiments_are_compared_cell_by_cell(repository):
+    out = repository.run("python", "src/compare.py", "--experiments", "HEAD", "slow-rate")
+    assert "2 parameters differ.\n" in out
+    for shown in ("| train.learning_rate |", "only slow-rate finds", "| AP@0.5 ", "| smallest "):
+        assert shown in out, shown
+    page = repository.folder / "experiments/HEAD-against-slow-rate/comparison.html"
+    assert out.splitlines()[-1] == str(page.relative_to(repository.folder))
+    assert page.read_text(encoding="utf-8").count('class="enlarge"') == 2  # a field of each split
+    shutil.rmtree(repository.folder / "experiments")
+
+
 def test_curves_and_pictures_of_two_experiments_stand_side_by_side(repository):
     page = repository.dvc("plots", "diff", "HEAD", "workspace", "-o", "plots")
     assert "index.html" in page

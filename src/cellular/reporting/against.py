@@ -170,12 +170,8 @@ def compare_experiments(
         experiments = open_experiments(names, Path(folder))
         first, second = experiments
         unit = unit or str(dict(flat(first.params)).get("eval.unit", SITE))
+        changes = Changes(changed_params(first, second), changed_code(first, second), names)
         found = [_split(first, second, split, seed, unit) for split in splits]
-        changes = Changes(
-            changed_params(first, second),
-            changed_code(first, second),
-            names,
-        )
         text = "\n\n".join([changes.markdown, *(item.markdown for item in found)])
         content = {
             "experiments": {item.name: item.commit for item in experiments},
@@ -207,13 +203,11 @@ def _split(first: Experiment, second: Experiment, split: str, seed: int, unit: s
             f"{split}: no field was scored by both; {'; '.join(has)}. They split the data in "
             "different ways; name two of one split, or --splits in which they share fields"
         )
-    results = [[fields[name] for name in common] for fields in every]
+    one, two = ([fields[name] for name in common] for fields in every)
     seen = any(split in splits_trained_on(item.take([TRAINING])[0]) for item in experiments)
-    comparison = compare_results(models, split, results[0], results[1], seed, unit, seen)
+    comparison = compare_results(models, split, one, two, seed, unit, seen)
     left_out = len(every[0]) - len(common), len(every[1]) - len(common)
-    return Split(
-        comparison, gains(split, models, results[0], results[1]), left_out, (results[0], results[1])
-    )
+    return Split(comparison, gains(split, models, one, two), left_out, (one, two))
 
 
 def _listed(names: Sequence[str]) -> str:

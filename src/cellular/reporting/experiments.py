@@ -131,8 +131,12 @@ class Experiment:
                 continue
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
-                if not self.files.exists(path.as_posix()):
-                    raise self._not_run(f"it has no {path}")
+                try:
+                    self.files.info(
+                        path.as_posix()
+                    )  # `exists` is false for what is not cached, too
+                except FileNotFoundError:
+                    raise self._not_run(f"it has no {path}") from None
                 self.files.get(path.as_posix(), str(copy))
             except (DataIndexError, DvcException, OSError) as error:
                 raise self._missing(path) from error
@@ -141,7 +145,7 @@ class Experiment:
     def _not_run(self, reason: str) -> InputError:
         return InputError(
             f"{self.name} has no scores of its own ({reason}); run it up to them, with "
-            f"`dvc exp run {STAGE}` and its parameters, or name another experiment"
+            f"`dvc exp run {STAGE}` and its parameters, or name others, or other --splits"
         )
 
     def _missing(self, path: Path) -> InputError:
