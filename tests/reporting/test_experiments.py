@@ -110,9 +110,13 @@ def repository(tmp_path_factory) -> Repository:
     write(made, {"z": ((1,), 0)})
     saved("other-fold")
     made.change("train", n_epochs=9)
-    made.git("commit", "-qam", "other parameters, and not run")
-    made.git("tag", "not-scored")
-    made.git("reset", "-q", "--hard", "HEAD~1")
+    for name in ("not-trained", "not-scored"):  # the second was trained with the parameters
+        made.commit(name)
+        made.git("tag", name)
+        (made.folder / "models/finetuned/cellular_finetuned").write_text("other weights")
+        made.dvc("commit", "-f", "train")
+    made.git("reset", "-q", "--hard", "HEAD~2")
+    made.dvc("checkout", "-q", "-f")
     return made
 
 
@@ -229,10 +233,12 @@ def test_without_an_output_the_page_lies_beside_other_experiments(
 @pytest.mark.parametrize(
     ("first", "second", "messages"),
     [
-        ("HEAD", "mirored", ["mirored: no experiment, commit", "similar names are mirrored"]),
+        ("HEAD", "mirored", ["mirored: unknown Git revision", "similar names are mirrored"]),
+        ("HEAD", "both", ["both: the tables use this word; name the experiment by its commit"]),
         ("HEAD", "main", ["HEAD and main are one and the same, commit"]),
         ("nothing-run", "HEAD", ["nothing-run has no scores of its own", "dvc exp run evaluate"]),
-        ("not-scored", "HEAD", ["train.n_epochs changed after train was run"]),
+        ("not-trained", "HEAD", ["train.n_epochs changed after train was run"]),
+        ("not-scored", "HEAD", ["models/finetuned changed after evaluate@finetuned was run"]),
     ],
 )
 def test_an_experiment_that_cannot_be_compared_is_one_clear_error(

@@ -74,6 +74,12 @@ def test_what_a_model_finds_is_what_both_find_and_what_only_it_finds(pairs):
         assert (result.cells["outcome"] == FOUND).sum() == counts["both"] + counts[name]
 
 
+def test_fields_without_cells_have_none_to_find():
+    found = gains("test", MODELS, [row_of_cells(0, 0)], [row_of_cells(0, 0)])
+    assert found.sentence.startswith("Of the 0 cells of test, only b finds 0,")
+    assert found.table.groups == {} and differing(found, 3) == []
+
+
 def test_results_on_different_cells_are_refused():
     with pytest.raises(ValueError, match="not scored on the same cells"):
         gains("test", MODELS, [row_of_cells(1, 2)], [row_of_cells(1, 3)])

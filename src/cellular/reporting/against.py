@@ -36,7 +36,7 @@ from cellular.reporting.experiments import (
     changed_params,
     open_experiments,
 )
-from cellular.reporting.gains import COLUMNS, Gains, differing, draw, gains
+from cellular.reporting.gains import BOTH, COLUMNS, NEITHER, Gains, differing, draw, gains
 from cellular.reporting.parts import Table
 from cellular.reporting.report import diameter_warnings, environment
 from cellular.reporting.templates import template
@@ -159,6 +159,8 @@ def compare_experiments(
     InputError
         If an experiment is unknown or has no scores here, both are one, or they share no field.
     """
+    for name in {BOTH, NEITHER} & {*names}:
+        raise InputError(f"{name}: the tables use this word; name the experiment by its commit")
     if output_dir is None:
         output_dir = Path("experiments") / "-against-".join(
             re.sub(r"[^\w.-]", "-", name) for name in names

@@ -131,10 +131,8 @@ class Experiment:
                 continue
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
-                try:
-                    self.files.info(
-                        path.as_posix()
-                    )  # `exists` is false for what is not cached, too
+                try:  # not by `exists`, which is false for what is not cached, too
+                    self.files.info(path.as_posix())
                 except FileNotFoundError:
                     raise self._not_run(f"it has no {path}") from None
                 self.files.get(path.as_posix(), str(copy))
@@ -204,7 +202,7 @@ def _commit_of(repository: Any, name: str) -> str:
         near = difflib.get_close_matches(name, sorted(known), SUGGESTED, cutoff=0.5)
         similar = f"similar names are {', '.join(near)}; " if near else ""
         raise InputError(
-            f"{name}: no experiment, commit, branch or tag ({error}); {similar}"
+            f"{name}: {error}; expected one experiment, commit, branch or tag; {similar}"
             "`dvc exp list --all-commits` lists all experiments"
         ) from None
 
