@@ -20,6 +20,7 @@ from cellular.reporting.comparison import as_json, compare, markdown
 from cellular.reporting.scored import scored_as
 from cellular.scoring.results import files_of, read_json, read_scores
 from cellular.scoring.summary import summary_of
+from cellular.scoring.uncertainty import SITE
 
 OF_MODELS = ("metrics_dir", "models", "output", "table", "summary", "readout")
 OF_EXPERIMENTS = ("output_dir",)
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.path("--readout", help="numbers of src/measure.py, for the summary")
     parser.seed("the resamples of the intervals, and the signs of the test")
     parser.unit()
+    parser.set_defaults(unit=None)  # experiments have their own, in params.yaml
     parser.force()
     args = parser.parse_args(argv)
     foreign = OF_MODELS if args.experiments else OF_EXPERIMENTS
@@ -81,7 +83,7 @@ def _models(args: argparse.Namespace) -> str:
     check_apart(outputs, inputs)
     check_new(*outputs, force=args.force)
     comparisons = compare(
-        args.metrics_dir, (models[0], models[1]), args.splits, args.seed, args.unit
+        args.metrics_dir, (models[0], models[1]), args.splits, args.seed, args.unit or SITE
     )
     tables = markdown(comparisons)
     contents: dict[Path, str | dict] = {}

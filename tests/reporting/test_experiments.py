@@ -19,6 +19,7 @@ from cellular.scoring.results import files_of, write_results
 pytestmark = pytest.mark.slow
 
 CELLS = 6
+X, Y = (f"Timepoint_001_p_C03_s{site}" for site in (1, 2))  # two sites of one well
 PIPELINE = {
     "stages": {
         "prepare": {"cmd": "false", "params": ["class_name"], "outs": ["data/prepared"]},
@@ -39,7 +40,7 @@ PIPELINE = {
         },
     }
 }
-PARAMS = {"class_name": "all", "train": {"n_epochs": 3}, "eval": {"unit": "site", "augment": False}}
+PARAMS = {"class_name": "all", "train": {"n_epochs": 3}, "eval": {"unit": "well", "augment": False}}
 
 
 def maps(found: tuple[int, ...], false_positives: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def repository(tmp_path_factory) -> Repository:
     (made.folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     made.commit("code")
     made.git("tag", "nothing-run")
-    write(made, {"x": ((1, 2, 3), 0), "y": ((1, 2), 0)})
+    write(made, {X: ((1, 2, 3), 0), Y: ((1, 2), 0)})
     made.commit("run")
 
     def saved(name: str) -> None:
@@ -101,11 +102,11 @@ def repository(tmp_path_factory) -> Repository:
         made.git("checkout", "-q", "-f", "main")
         made.dvc("checkout", "-q", "-f")
 
-    write(made, {"x": ((2, 3, 4, 5), 1), "y": ((1, 2), 0)}, eval={"augment": True})
+    write(made, {X: ((2, 3, 4, 5), 1), Y: ((1, 2), 0)}, eval={"augment": True})
     (made.folder / "src" / "eval.py").write_text("# scores, otherwise\n")
     made.dvc("commit", "-f")
     saved("mirrored")
-    write(made, {"y": ((1, 2, 3), 0), "z": ((1,), 0), "u": ((1,), 0)})
+    write(made, {Y: ((1, 2, 3), 0), "z": ((1,), 0), "u": ((1,), 0)})
     saved("fewer")
     write(made, {"z": ((1,), 0)})
     saved("other-fold")
@@ -139,7 +140,9 @@ def test_two_experiments_are_compared_on_scores_cells_parameters_and_code(agains
     assert code == 0, err
     assert out.startswith("1 parameter differs. The code differs, too: src/eval.py.\n")
     assert "| eval.augment |  false |       true |" in out
-    assert "test: 2 fields cannot tell whether mirrored finds cells better than HEAD" in out
+    assert (
+        "test: 2 fields of 1 well cannot tell whether mirrored finds cells better than HEAD" in out
+    )
     assert "| cells found (IoU 0.5)                      |      5 |          6 |" in out
     said = "Of the 12 cells of test, only mirrored finds 2, only HEAD 1, both find 4, and neither"
     assert f"{said} finds 5." in out
@@ -154,11 +157,17 @@ def test_two_experiments_are_compared_on_scores_cells_parameters_and_code(agains
     with (page / "cells.csv").open(newline="") as file:
         rows = {(row["field"], row["label"]): row for row in csv.DictReader(file)}
     assert len(rows) == 12
-    assert [rows["x", str(label)]["found_by"] for label in range(1, CELLS + 1)] == [
+    assert [rows[X, str(label)]["found_by"] for label in range(1, CELLS + 1)] == [
         *("HEAD", "both", "both", "mirrored", "mirrored", "neither"),
     ]
-    assert (rows["x", "2"]["split"], rows["x", "2"]["area"]) == ("test", "168")
-    assert (rows["x", "2"]["y"], rows["x", "2"]["x"]) == ("9.5", "28.5")
+    assert (rows[X, "2"]["split"], rows[X, "2"]["area"]) == ("test", "168")
+    assert (rows[X, "2"]["y"], rows[X, "2"]["x"]) == ("9.5", "28.5")
+
+
+def test_sites_of_one_well_count_as_one_if_the_parameters_or_a_flag_say_so(against):
+    by_site = "test: 2 sites cannot tell whether mirrored finds cells better than HEAD"
+    assert by_site not in against("HEAD", "mirrored")[1]
+    assert by_site in against("HEAD", "mirrored", "--unit", "site", "--force")[1]
 
 
 def test_the_same_comparison_is_the_same_bytes_and_replaces_nothing_unasked(against, tmp_path):
@@ -185,12 +194,12 @@ def test_the_page_has_a_picture_of_each_field_that_differs(against, tmp_path):
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
             faults = Axe().run(tab).response["violations"]
             assert not [(fault["id"], fault["nodes"][0]["html"][:200]) for fault in faults]
-            (picture,) = tab.get_by_role("button").all()  # y has no cell of one alone
+            (picture,) = tab.get_by_role("button").all()  # the other has no cell of one alone
             picture.press("Enter")
             shown = tab.get_by_role("dialog").get_by_role("img").get_attribute("alt")
             assert shown == (
-                "Outlines of cells, test: x: only HEAD finds 1 and only mirrored finds 2 of its 6 "
-                "cells; false positives: 0 of HEAD (left), 1 of mirrored (right)"
+                f"Outlines of cells, test: {X}: only HEAD finds 1 and only mirrored finds 2 of "
+                "its 6 cells; false positives: 0 of HEAD (left), 1 of mirrored (right)"
             )
             tab.keyboard.press("Escape")
             text = tab.locator("body").inner_text()
@@ -210,7 +219,7 @@ def test_the_fields_of_one_experiment_are_left_out_and_counted(against):
 def test_experiments_without_a_field_in_common_are_told_apart(against, tmp_path):
     code, out, err = against("HEAD", "other-fold")
     assert (code, out) == (2, "")
-    said = "test: no field was scored by both; HEAD has x, y; other-fold has z."
+    said = f"test: no field was scored by both; HEAD has {X}, {Y}; other-fold has z."
     assert said in err and not (tmp_path / "page").exists()
 
 
