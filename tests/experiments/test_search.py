@@ -1,0 +1,213 @@
+"""src/search.py: each trial a DVC experiment, once, whoever is killed; the hopeless are ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from helpers.repository import Repository, environment
+
+from cellular.experiments.clones import a_clone
+
+SETTINGS = {
+    "profile": "quick",
+    "overrides": {
+        "train.n_epochs": 12,
+        "train.crop_size": 64,
+        "train.images_per_epoch": 2,
+        "train.valid_images": 1,
+        "train.valid_every": 1,
+        "train.precision": "32",
+    },
+    "trials": 5,
+    "pruning": {"pruner": "median", "startup": 1, "column": "train_loss", "warmup": 1},
+    # The second makes the loss much larger, and no trial with it can be better than the default.
+    "space": {"train.learning_rate": {"choices": [0.0007, 0.01]}},
+}
+
+
+@pytest.fixture
+def repository(tmp_path, annotations):
+    """A copy of the repository whose quick profile is so small that a run takes seconds."""
+    annotations.three_splits()
+    copy = Repository.copy(tmp_path / "repository")
+    profile = copy.folder / "conf" / "quick.yaml"
+    text = profile.read_text().replace("Timepoint_004", "ST_I06").replace("Timepoint_005", "ST_C03")
+    profile.write_text(text.replace("dataset: sample", "dataset: local"))
+    copy.change("data", path=str(annotations.folder))
+    (copy.folder / "search.yaml").write_text(yaml.safe_dump(SETTINGS))
+    copy.commit("small")
+    return copy
+
+
+class Running:
+    """A search in a process of its own, and what it has started."""
+
+    def __init__(self, repository, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, "src/search.py", "--study", "mine", *arguments],
+            cwd=repository.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.folder = repository.folder / "experiments" / "mine"
+
+    def workers(self):
+        return [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "--worker" in child.cmdline()
+        ]
+
+    def wait_for(self, condition):
+        """Wait until something is so; a search that ends before is a failure."""
+        while not condition():
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.1)
+
+    def training(self):
+        """Tell whether a training that saved its state is under way."""
+        return any(self.folder.glob("states/*/*.state"))
+
+    def finish(self):
+        out, err = self.process.communicate()
+        assert self.process.returncode == 0, err
+        return out
+
+
+@pytest.fixture
+def start(repository):
+    started = []
+
+    def start(*arguments):
+        started.append(Running(repository, *arguments))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.communicate()
+    while any(
+        "src/search.py" in " ".join(process.info["cmdline"] or [])
+        and process.info["cwd"] == str(repository.folder)
+        for process in psutil.process_iter(["cmdline", "cwd"])
+    ):
+        time.sleep(0.1)  # workers notice that they are alone
+    with a_clone(repository.folder):  # which ends what killed workers left running
+        pass
+
+
+def experiments(repository):
+    lines = repository.git(
+        "for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps/*/*/mine-*"
+    )
+    return dict(line.split() for line in lines.splitlines())
+
+
+@pytest.mark.slow
+def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, start):
+    before = repository.git("status", "--porcelain")
+    running = start("--workers", "2")
+    running.wait_for(running.training)
+    running.workers()[0].kill()
+    running.wait_for(lambda: "mine-0000" in experiments(repository))
+    running.process.send_signal(signal.SIGINT)
+    out, err = running.process.communicate()
+    assert running.process.returncode == 130 and "give the same command again to go on" in err
+    assert "Traceback" not in err
+    once = experiments(repository)
+
+    running = start("--workers", "2")
+    running.wait_for(lambda: running.workers())
+    running.process.kill()  # its workers notice
+    running.process.communicate()
+
+    out = start("--workers", "1").finish()
+    made = experiments(repository)
+    folder = running.folder
+    trials = pd.read_csv(folder / "trials.csv")
+    counts = trials["state"].value_counts()
+    assert counts.get("finished", 0) + counts.get("pruned", 0) == 5 and len(trials) == 5
+    assert counts["pruned"] >= 1 and once.items() <= made.items()
+    finished = trials[trials["state"] == "finished"]
+    names = {f"mine-{number:04d}" for number in finished["trial"]}
+    names |= {
+        f"mine-{number:04d}-pruned" for number in trials["trial"][trials["state"] == "pruned"]
+    }
+    assert set(made) == names | {"mine-default", "mine-winner"}
+    assert not any((folder / "states").iterdir())  # neither of finished trials nor of pruned ones
+    logs = "".join(path.read_text() for path in (folder / "logs").glob("worker-*.log"))
+    assert "is taken up again" in logs
+    assert any("resuming after epoch" in path.read_text() for path in folder.glob("logs/mine-*"))
+
+    # What the tables say is what the experiments have.
+    for _, row in finished.iterrows():
+        commit = made[f"mine-{row['trial']:04d}"]
+        summary = json.loads(repository.git("show", f"{commit}:metrics/summary.json"))
+        assert summary["valid"]["ap50"] == row["valid.ap50"] and "test" not in summary
+        params = yaml.safe_load(repository.git("show", f"{commit}:params.yaml"))
+        assert params["train"]["learning_rate"] == row["train.learning_rate"]
+    for _, row in trials[trials["state"] == "pruned"].iterrows():
+        commit = made[f"mine-{row['trial']:04d}-pruned"]
+        assert "pruned after epoch" in repository.git("log", "-1", "--format=%s", commit)
+        summary = json.loads(repository.git("show", f"{commit}:metrics/summary.json"))
+        assert list(summary) == ["pruned_after_epoch"]
+    found = json.loads((folder / "summary.json").read_text())
+    assert found["best"]["values"] == [finished["valid.ap50"].max()]
+    for recipe in ("default", "winner"):
+        summary = json.loads(
+            repository.git("show", f"{made[f'mine-{recipe}']}:metrics/summary.json")
+        )
+        assert found["judged"][recipe]["test.ap50"] == summary["test"]["ap50"]
+    assert out.strip() == (folder / "study.md").read_text().strip()
+    for name in ("history", "parallel_coordinates"):
+        assert (folder / f"{name}.png").stat().st_size > 5000
+    shown = json.loads(repository.dvc("exp", "show", "--json"))
+    listed = {
+        each["name"]: each["revs"][-1]["data"]
+        for baseline in shown
+        for each in baseline.get("experiments") or []
+    }
+    assert set(listed) == set(made)
+
+    # The best is applied, and comes out the same, byte by byte, when it is computed anew.
+    assert repository.git("status", "--porcelain") == before
+    best = f"mine-{found['best']['trial']:04d}"
+    repository.dvc("exp", "apply", best)
+    results = repository.folder / "metrics" / "finetuned" / "valid_eval.json"
+    expected = results.read_bytes()
+    assert "# " in (repository.folder / "params.yaml").read_text()
+    assert not repository.repro("evaluate@finetuned")
+    environ = os.environ.copy()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        repository.dvc("repro", "--force", "--no-run-cache", "evaluate@finetuned")
+    finally:
+        os.environ.clear()
+        os.environ.update(environ)
+    assert results.read_bytes() == expected
+
+
+@pytest.mark.slow
+def test_wrong_searches_are_refused_before_anything_runs(repository, start, tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    for change, message in (
+        ({"space": {"train.moon": {"low": 0, "high": 1}}}, "moon: no such parameter"),
+        ({"profile": "moon"}, "no such profile"),
+        ({"trials": 0}, "trials"),
+    ):
+        wrong.write_text(yaml.safe_dump(SETTINGS | change))
+        running = start("--settings", str(wrong))
+        _, err = running.process.communicate()
+        assert running.process.returncode == 2 and message in err and "Traceback" not in err
+    assert not experiments(repository)
+    assert not (repository.folder / "experiments").exists()

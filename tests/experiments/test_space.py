@@ -1,0 +1,120 @@
+"""What a search varies: drawn values are valid and the same again; wrong settings are refused."""
+
+import optuna
+import pytest
+import yaml
+from helpers.annotations import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cellular.base.errors import InputError
+from cellular.base.params import flat, read_params, validate
+from cellular.experiments.search import Place
+from cellular.experiments.space import Search, Varied
+from parameters import Params
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+SPACE = {
+    "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "train.batch_size": {"low": 2, "high": 8, "step": 2},
+    "train.channels": {"choices": [[0, 0], [2, 3]]},
+    "train.use_sgd": {"choices": [True, False]},
+    "train.momentum": {"low": 0.5, "high": 0.99, "when": {"train.use_sgd": True}},
+}
+
+
+def search(**values):
+    return validate(Search, {"space": SPACE} | values, "search.yaml")
+
+
+def test_the_committed_search_is_valid_and_has_the_default_recipe_in_it():
+    settings = validate(Search, read_params(ROOT / "search.yaml"), "search.yaml")
+    Place(ROOT, settings, ROOT / "experiments/search").check(Params)
+    assert settings.default(dict(flat(read_params(ROOT / "params.yaml"))))
+
+
+@given(seed=st.integers(0, 1000))
+def test_what_is_drawn_is_allowed_and_the_same_when_it_is_drawn_again(seed):
+    settings = search()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    values = settings.draw(trial)
+    assert all(settings.space[name].allows(value) for name, value in values.items())
+    assert ("train.momentum" in values) == values["train.use_sgd"]
+    assert values["train.batch_size"] in (2, 4, 6, 8)
+    again = optuna.Trial(study, trial._trial_id)  # as another process has it after a kill
+    assert settings.draw(again) == values
+    study.tell(trial, 1.0)
+    assert settings.draw(study.trials[0]) == values
+
+
+def test_the_default_is_drawn_as_it_is_or_not_at_all():
+    settings = search()
+    params = {
+        "train.learning_rate": 1e-3,
+        "train.batch_size": 4,
+        "train.channels": [2, 3],
+        "train.use_sgd": False,
+        "train.momentum": 0.9,
+    }
+    study = optuna.create_study()
+    study.enqueue_trial(settings.default(params))
+    drawn = settings.draw(study.ask())
+    assert drawn == {name: value for name, value in params.items() if name != "train.momentum"}
+    for name, value in (
+        ("train.batch_size", 5),  # not on a step
+        ("train.learning_rate", 1.0),
+        ("train.channels", [1, 1]),
+        ("train.batch_size", None),
+    ):
+        assert settings.default(params | {name: value}) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "allowed", "refused"),
+    [
+        ({"low": 0, "high": 4}, [0, 3, 4], [-1, 5, None, True, "2"]),
+        ({"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7], [0.2, 0.9]),
+        ({"choices": ["a", None, [1, 2]]}, ["a", None, [1, 2]], ["b", [2, 1]]),
+    ],
+)
+def test_which_values_are_allowed(values, allowed, refused):
+    varied = validate(Varied, values, "x")
+    assert all(map(varied.allows, allowed)) and not any(map(varied.allows, refused))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("space: {}", "space"),
+        ("space: {train.seed: {low: 3, high: 1}}", "low below high"),
+        ("space: {train.seed: {low: 0, high: 1, log: true}}", "low above 0"),
+        ("space: {train.seed: {low: 0, high: 1, choices: [1]}}", "either low and high, or choices"),
+        ("space: {train.seed: {choices: [1], log: true}}", "not of choices"),
+        ("space: {a.b: {low: 0, high: 1, when: {a.c: 1}}}", "a.c does not stand before it"),
+        ("objectives: [{score: test.ap50}]", "must not see the test"),
+        ("objectives: [{score: seconds}]", "a score beside seconds"),
+        ("objectives: [{score: valid.ap50}, {score: seconds}]", "say none"),
+        ("pruning: {pruner: wilcoxon}", "needs three or more"),
+        ("moon: 1", "no such parameter"),
+        ("folds: {by: moon, test: [1], valid: [2]}", "'plate', 'well', 'site' or 'timepoint'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(text, message):
+    values = {"space": SPACE} | yaml.safe_load(text)
+    with pytest.raises(InputError, match=message):
+        validate(Search, values, "search.yaml")
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"train.moon": {"low": 0, "high": 1}}, "moon: no such parameter"),
+        ({"train.batch_size": {"low": 0, "high": 4}}, "batch_size: 0"),
+        ({"train.schedule": {"choices": ["cosine", "moon"]}}, "moon"),
+    ],
+)
+def test_a_search_with_values_that_no_experiment_may_have_does_not_start(space, message):
+    settings = validate(Search, {"space": space}, "search.yaml")
+    with pytest.raises(InputError, match=message):
+        Place(ROOT, settings, ROOT / "experiments/search").check(Params)

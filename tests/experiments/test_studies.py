@@ -1,0 +1,167 @@
+"""Many processes work on one study: each trial is done once, whoever is killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from cellular.base.errors import InputError
+from cellular.base.params import validate
+from cellular.experiments.space import Search
+from cellular.experiments.studies import JOURNAL, Study
+
+SPAWN = multiprocessing.get_context("spawn")
+SETTINGS = {
+    "space": {
+        "a.x": {"low": 0.0, "high": 1.0},
+        "a.kind": {"choices": [[0, 0], "w"]},
+        "a.y": {"low": 0.1, "high": 0.9, "when": {"a.kind": "w"}},
+    },
+    "pruning": {"pruner": "median"},
+}
+
+
+def study(folder: Path, **values) -> Study:
+    return Study(folder, validate(Search, SETTINGS | values, "search.yaml"))
+
+
+def work(folder: Path, trials: int) -> None:
+    """Work on trials whose value is known, in a process of its own; note each in a file."""
+    opened = study(folder)
+
+    def objective(trial):
+        values = opened.settings.draw(trial)
+        time.sleep(random.random() * 0.02)
+        with (folder / f"{os.getpid()}.done").open("a") as file:
+            file.write(f"{trial.number}\n")
+        return [-((values["a.x"] - 0.3) ** 2)]
+
+    opened.work(trials, objective)
+
+
+def hold(folder: Path) -> None:
+    """Take a trial, and never finish it."""
+    with study(folder).claimed(1) as trial:
+        (folder / "held").write_text(json.dumps(trial.params))
+        time.sleep(600)
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_on_eight_workers_some_of_them_killed(tmp_path):
+    workers = [SPAWN.Process(target=work, args=(tmp_path, 200)) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    killed = 0
+    while killed < 3:  # each at a moment when it has done something
+        time.sleep(0.2)
+        if list(tmp_path.glob(f"{workers[killed].pid}.done")):
+            workers[killed].kill()
+            killed += 1
+    for worker in workers:
+        worker.join()
+    assert Counter(worker.exitcode for worker in workers) == {-signal.SIGKILL: 3, 0: 5}
+    found = study(tmp_path)
+    trials = found.trials()
+    assert [trial.number for trial in trials] == list(range(200))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert all(trial.values == [-((trial.params["a.x"] - 0.3) ** 2)] for trial in trials)
+    assert len({trial.params["a.x"] for trial in trials}) == 200  # nobody drew what another had
+    done = Counter(
+        int(line) for path in tmp_path.glob("*.done") for line in path.read_text().split()
+    )
+    # Only a trial whose worker was killed may have been begun twice.
+    assert sum(count - 1 for count in done.values()) <= 3
+    for line in (tmp_path / JOURNAL).read_text().splitlines():
+        json.loads(line)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_killed_is_taken_up_with_its_values(tmp_path):
+    worker = SPAWN.Process(target=hold, args=(tmp_path,))
+    worker.start()
+    while not (tmp_path / "held").exists() and worker.is_alive():
+        time.sleep(0.05)
+    opened = study(tmp_path)
+    with opened.claimed(1) as trial:
+        assert trial is None  # there is one, and it is in good hands
+    worker.kill()
+    worker.join()
+    with opened.claimed(1) as trial:
+        assert trial.number == 0
+        assert trial.params == json.loads((tmp_path / "held").read_text())
+    opened.work(1, lambda trial: [1.0])
+    assert [trial.state for trial in opened.trials()] == [TrialState.COMPLETE]
+
+
+def test_what_is_drawn_depends_on_the_trials_before_it_alone(tmp_path):
+    drawn = []
+    for name, times in (("at once", 1), ("one by one", 4)):
+        for part in range(1, times + 1):
+            opened = study(tmp_path / name)
+            opened.work(12 * part // times, lambda trial: [trial.params["a.x"]])
+        drawn.append([trial.params for trial in opened.trials()])
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 12
+
+
+def test_the_default_comes_first_and_once(tmp_path):
+    opened = study(tmp_path)
+    for _ in range(2):
+        opened.add({"a.x": 0.25, "a.kind": '"w"', "a.y": 0.5})
+        opened.work(2, lambda trial: [1.0])
+    assert len(opened.trials()) == 2
+    assert opened.settings.draw(opened.trials()[0]) == {"a.x": 0.25, "a.kind": "w", "a.y": 0.5}
+
+
+def test_a_trial_that_fails_is_noted_and_replaced(tmp_path):
+    opened = study(tmp_path)
+
+    def objective(trial):
+        if trial.number in (0, 2):
+            raise InputError("the loss is not a number any more")
+        if trial.number == 3:
+            raise optuna.TrialPruned("after epoch 2")
+        return [1.0]
+
+    opened.work(3, objective)
+    states = [trial.state.name for trial in opened.trials()]
+    assert states == ["FAIL", "COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
+    assert "not a number" in opened.trials()[0].user_attrs["failed"]
+    assert opened.trials()[3].user_attrs["pruned"] == "after epoch 2"
+
+
+def test_after_three_failures_in_a_row_a_worker_gives_up(tmp_path):
+    opened = study(tmp_path)
+
+    def objective(trial):
+        raise InputError("the disk is full")
+
+    with pytest.raises(InputError, match="the disk is full"):
+        opened.work(5, objective)
+    assert len(opened.trials(TrialState.FAIL)) == 3
+
+
+def test_an_interrupt_leaves_the_trial_to_be_taken_up(tmp_path):
+    opened = study(tmp_path)
+
+    def objective(trial):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        opened.work(1, objective)
+    opened.work(1, lambda trial: [1.0])
+    assert [trial.number for trial in opened.trials()] == [0]
+
+
+def test_other_settings_need_another_study_and_more_trials_do_not(tmp_path):
+    study(tmp_path)
+    study(tmp_path, trials=99)
+    with pytest.raises(InputError, match=r"other settings \(pruning, seed\).*--study"):
+        study(tmp_path, seed=1, pruning={"pruner": "none"})
