@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dvc.config import Config
 from tqdm import tqdm
 
 from cellular.base.errors import InputError
@@ -86,6 +87,8 @@ def run_one(
         If the experiment fails; those that are finished are kept.
     """
     clone.restore()
+    if experiment.targets:
+        _forget_missing(clone)
     command = ["dvc", "exp", "run", "--name", experiment.name, *flags(experiment.overrides)]
     command += experiment.targets
     # An experiment of that name that was killed before it came home would stop DVC.
@@ -98,6 +101,28 @@ def run_one(
         raise InputError(f"experiment {experiment.name} failed; {_why(output)}")
     clone.send_home(reference)
     return git(clone.root, "rev-parse", reference).strip()
+
+
+def _forget_missing(clone: Clone) -> None:
+    """Take stages out of the clone's dvc.lock if folders that they made are not in DVC's cache.
+
+    A run of some stages looks for the plots of all, and fails at a folder that it cannot list, as
+    in a fresh clone of the repository. Those stages would have to be run again in any case.
+    """
+    from dvc.utils.serialize import modify_yaml  # takes seconds to import
+
+    cache = Path(Config(str(clone.folder / ".dvc")).read()["cache"]["dir"]) / "files" / "md5"
+
+    def there(output: dict) -> bool:
+        known = output.get("md5", "")
+        return not known.endswith(".dir") or (cache / known[:2] / known[2:]).exists()
+
+    with modify_yaml(clone.folder / "dvc.lock") as lock:
+        lock["stages"] = {
+            name: stage
+            for name, stage in lock.get("stages", {}).items()
+            if all(map(there, stage.get("outs", [])))
+        }
 
 
 def _why(output: Path | None) -> str:
