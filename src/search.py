@@ -102,8 +102,8 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
             while running:
                 time.sleep(0.5)
                 bar.update(done() - bar.n)
-                if finished := study.trials(TrialState.COMPLETE):
-                    bar.set_postfix(best=f"{max(map(study.order, finished)):.4f}", refresh=False)
+                if study.trials(TrialState.COMPLETE):
+                    bar.set_postfix(best=f"{study.best().values[0]:.4f}", refresh=False)
                 for number, process in list(running.items()):
                     code = process.poll()
                     if code is None:

@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from cellular.base.queues import cores
 
+# In the error of a training whose loss explodes; a search looks for it.
+TOO_HIGH = "is too high, try a tenth of it"
 SHOWN_FAULTS = 20  # a list longer than the screen would hide its first line
 T = TypeVar("T")
 R = TypeVar("R")

@@ -26,7 +26,7 @@ def write_findings(study: Study, judged: dict[str, dict[str, float]]) -> str:
     judged : by recipe, default and winner, the numbers of the summary, test groups included
     """
     objective = study.settings.objectives[0]
-    best = max(study.optuna.best_trials, key=study.order)
+    best = study.best()
     trials = _table(study)
     importance = _importance(study)
     values = study.settings.draw(best)

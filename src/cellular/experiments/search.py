@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from dvc.utils.hydra import apply_overrides
 
-from cellular.base.errors import InputError
+from cellular.base.errors import TOO_HIGH, InputError
 from cellular.base.files import STATES, write_json
 from cellular.base.params import Section, flat, validate
 from cellular.experiments.clones import Clone, a_clone, git
@@ -119,6 +119,10 @@ class Trial:
             experiment = Experiment(self.name + suffix, self.overrides | fold, TARGETS)
             try:
                 numbers.append(self._fold(experiment, scores, self._watch(index)))
+            except InputError as error:
+                if TOO_HIGH not in str(error):
+                    raise
+                raise optuna.TrialPruned("the loss exploded") from None
             except Hopeless as reason:
                 shutil.rmtree(self.states, ignore_errors=True)
                 self._mark(experiment, reason)
@@ -235,7 +239,7 @@ def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, floa
     dict
         By recipe (default, winner) the mean over folds of each number of the summary.
     """
-    best = max(study.optuna.best_trials, key=study.order)
+    best = study.best()
     recipes = {"default": {}, "winner": place.settings.draw(best)}
     experiments = {
         recipe: [

@@ -63,10 +63,13 @@ class Study:
         """Return the trials in these states, in the order of their numbers."""
         return self.optuna.get_trials(deepcopy=False, states=states or None)
 
-    def order(self, trial: optuna.trial.FrozenTrial) -> float:
-        """Return a key by which `max` finds the trial that is best by the first objective."""
+    def best(self) -> optuna.trial.FrozenTrial:
+        """Return the trial that is best by the first objective; `InputError` if none finished."""
+        finished = self.trials(TrialState.COMPLETE)
+        if not finished:
+            raise InputError(f"{self.folder}: no trial was finished; give it more, with --trials")
         maximize = self.settings.objectives[0].direction == "maximize"
-        return trial.values[0] if maximize else -trial.values[0]
+        return (max if maximize else min)(finished, key=lambda trial: trial.values[0])
 
     def add(self, drawn: dict) -> None:
         """Let these values be drawn for the first trial, if there is none yet."""

@@ -26,7 +26,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from cellular.base.devices import freed_memory_kept
-from cellular.base.errors import InputError
+from cellular.base.errors import TOO_HIGH, InputError
 from cellular.imaging.trainingset import TrainingField
 from cellular.network import weights
 from cellular.training.checkpoints import Checkpoint
@@ -393,7 +393,7 @@ def _check(loss: float, epoch: int, rate: float, params: TrainParams) -> None:
     value = f"{loss:.3g}" if math.isfinite(loss) else "not a number any more"
     raise Exploded(
         f"the loss is {value} in epoch {epoch}, at a learning rate of {rate:.3g}; "
-        f"learning_rate {params.learning_rate:g} is too high, try a tenth of it"
+        f"learning_rate {params.learning_rate:g} {TOO_HIGH}"
         + (", or precision 32" if params.precision == "fp16" else "")
     )
 
