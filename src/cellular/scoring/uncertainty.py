@@ -59,7 +59,7 @@ def intervals(results: Sequence[FieldResult], seed: int, unit: str = SITE) -> di
     """
     if len(results) == 1:
         return _percentiles(_resampled(results[0], seed))
-    return _over_units(table_of_scores(results), units_of(results, unit))
+    return over_units(table_of_scores(results), units_of(results, unit))
 
 
 def paired_intervals(
@@ -80,7 +80,7 @@ def paired_intervals(
         return _percentiles(one), _percentiles(two), _percentiles(differences)
     units = units_of(first, unit)
     one, two, differences = paired_scores(first, second)
-    return _over_units(one, units), _over_units(two, units), _over_units(differences, units, -1)
+    return over_units(one, units), over_units(two, units), over_units(differences, units, -1)
 
 
 def paired_scores(
@@ -112,7 +112,7 @@ def p_value(differences: np.ndarray, units: np.ndarray, seed: int) -> float:
 
     Sign-flip permutation test, two-sided: if two models are equally good, each unit's difference
     could as well have had the other sign (Fisher, The Design of Experiments, 1935, section 21).
-    With n units, p is at least 2 / 2^n.
+    With n units, p is at least 2 / 2^n (`smallest_p`).
 
     Parameters
     ----------
@@ -131,6 +131,16 @@ def p_value(differences: np.ndarray, units: np.ndarray, seed: int) -> float:
             rng=np.random.default_rng(seed),
         ).pvalue
     )
+
+
+def smallest_p(units: int) -> float:
+    """Return the smallest p that `p_value` can give of so many units: all differ in one direction.
+
+    >>> smallest_p(5)
+    0.0625
+    """
+    # Signs that are drawn count the combination that was seen as well, so that p is never 0.
+    return min(1.0, 2 / min(2**units, FLIPS + 1))
 
 
 def interval(values: np.ndarray, units: np.ndarray) -> Ends | None:
@@ -154,6 +164,23 @@ def interval(values: np.ndarray, units: np.ndarray) -> Ends | None:
     return float(low), float(high)
 
 
+def over_units(table: Table, units: np.ndarray, lowest: float = 0) -> dict[Place, Ends]:
+    """Return the interval of each score; none goes beyond the values that the score can have.
+
+    Parameters
+    ----------
+    table : (fields,) of each score, NaN where it is undefined
+    units : (fields,), the unit of each field; scores defined in fewer than two units are left out
+    lowest : of the values that a score can have, but for `SIGNED` ones: 0, of differences -1
+    """
+    found = {}
+    for place, values in table.items():
+        if ends := interval(values, units):
+            low, high = ends
+            found[place] = ends if place[0] in SIGNED else (max(low, lowest), min(high, 1.0))
+    return found
+
+
 def count_units(values: np.ndarray, units: np.ndarray) -> int:
     """Return the number of units that have a value: those that `p_value` and `interval` see."""
     return len(_by_unit(values, units)[0])
@@ -164,16 +191,6 @@ def _by_unit(values: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndar
     defined = ~np.isnan(values)
     _, number = np.unique(units[defined], return_inverse=True)
     return np.bincount(number, values[defined]), np.bincount(number)
-
-
-def _over_units(table: Table, units: np.ndarray, lowest: float = 0) -> dict[Place, Ends]:
-    """Return the interval of each score; none goes beyond the values that the score can have."""
-    found = {}
-    for place, values in table.items():
-        if ends := interval(values, units):
-            low, high = ends
-            found[place] = ends if place[0] in SIGNED else (max(low, lowest), min(high, 1.0))
-    return found
 
 
 def _resampled(result: FieldResult, seed: int) -> Table:
