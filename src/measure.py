@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     pixel_size = cli.parameters(DataParams, args).pixel_size or known
     try:
         channels = find_channels(find([images]), params)
-        outlines = _outlines(args.annotated, args.labels)
+        outlines = _outlines(args.annotated, args.labels, args.judge_all)
         found = measure_fields(channels, outlines, params, pixel_size=pixel_size, seed=args.seed)
     except UnknownChannels as error:
         if not args.optional:
@@ -58,7 +58,9 @@ def _images(folder: Path) -> Path:
     return next(filter(Path.is_dir, inside), folder)
 
 
-def _outlines(annotated: Sequence[Path], labels: Sequence[tuple[str, Path]]) -> Outlines:
+def _outlines(
+    annotated: Sequence[Path], labels: Sequence[tuple[str, Path]], judge_all: bool
+) -> Outlines:
     pairs = [load_pairs(folder) for folder in annotated]
     by_field: dict[str, Pair] = {pair.field: pair for group in pairs for pair in group}
     maps = {ANNOTATED: {field: pair.labels for field, pair in by_field.items()}} if pairs else {}
@@ -66,8 +68,9 @@ def _outlines(annotated: Sequence[Path], labels: Sequence[tuple[str, Path]]) -> 
         if source in maps:
             raise InputError(f"--labels: two sources named {source}; give <name>=<folder>")
         maps[source] = find_labels(folder)
-    judged = [pair.field for pair in pairs[0]] if pairs else []
-    return Outlines(maps, by_field, judged, annotated[0].resolve().name if annotated else "")
+    judged = pairs if judge_all else pairs[:1]
+    split = "all folders" if judge_all else annotated[0].resolve().name if annotated else ""
+    return Outlines(maps, by_field, [pair.field for group in judged for pair in group], split)
 
 
 def _line(tables: dict[str, pd.DataFrame]) -> str:
@@ -110,6 +113,8 @@ def _parser() -> cli.Parser:
         "errors are judged on the fields of the first of these folders"
     )
     parser.path("--annotated", nargs="+", help=text)
+    text = "judge errors on all these folders, as for the label maps of a cross-validation"
+    parser.add_argument("--judge_all", action="store_true", help=text)
     text = "folder for all tables; the numbers go to <output>.json"
     parser.path("--output", help=text, default="measured")
     text = "edge of a pixel in µm, in place of what the files say"

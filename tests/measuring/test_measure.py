@@ -95,6 +95,13 @@ def test_conclusions_are_of_wells_and_of_judged_fields(run_script, arguments, tm
     assert (costs.loc[costs["readout"] == "red_puncta", "outlines"] == 0).all()
 
 
+def test_label_maps_of_models_that_saw_no_field_are_judged_on_all(run_script, arguments, tmp_path):
+    run_script(*arguments, "--judge_all")
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["judged"]["split"] == "all folders" and len(found["judged"]["fields"]) == 12
+    assert found["agreement"]["finetuned"]["red_puncta"]["n"] == 36
+
+
 def test_the_same_input_gives_the_same_bytes(run_script, arguments, tmp_path):
     run_script(*arguments)
     first = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
