@@ -34,7 +34,7 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: repro test test-fast bench bench-quality bench-tolerance lint format requirements extras clean help venv
+.PHONY: repro test test-fast bench bench-tolerance lint format requirements extras clean help venv
 
 venv: $(BIN)/.installed  ## make .venv
 
@@ -56,9 +56,6 @@ test-fast: $(BIN)/.installed  ## the tests that take seconds
 
 bench: $(BIN)/.installed  ## a line for each benchmark (minutes); one of them: make bench BENCH=<name>
 	python -m benchmarks $(BENCH)
-
-bench-quality: $(BIN)/.installed  ## the quality of the recipe in params.yaml, thirty trainings (hours)
-	python -m benchmarks quality
 
 bench-tolerance: $(BIN)/.installed  ## how far the scores differ between machines and seeds (an hour)
 	python -m benchmarks tolerance

@@ -69,6 +69,7 @@ HOURS = "it takes hours"
 FIRST_RUN = "it needs a finished run of the pipeline"
 SERVER = "it needs a server that tests do not reach"
 SEGMENT, RUNS, CLUSTER = (f"segmenting/test_{name}.py" for name in ("segment", "runs", "cluster"))
+FOLDS = "experiments/test_crossvalidation.py"
 HERE, REPRO, EXPERIMENTS, GRID, SHARING, EXPORT = (
     "test_docs.py",
     "pipeline/test_repro.py",
@@ -116,7 +117,34 @@ ELSEWHERE = {
             "evaluating/test_boxes.py",
             'run_script("eval", "--test_dir"',
         ),
-        ("make bench-quality", HOURS, HERE, '"--dry-run"'),
+        (
+            "python src/cross_validate.py --by timepoint --seeds 0 1 2",
+            HOURS,
+            FOLDS,
+            '"src/cross_validate.py", "--by", "timepoint"',
+        ),
+        (
+            "python src/cross_validate.py -S dataset=cellular --workers 2",
+            f"{HOURS}, and {SERVER}",
+            FOLDS,
+            '"--workers", "2"',
+        ),
+        (
+            "python src/cross_validate.py --by timepoint --seeds 0 1 2 --profile reference "
+            "--against cv-timepoint",
+            HOURS,
+            FOLDS,
+            '"--against", "other"',
+        ),
+        (
+            "python src/measure.py data/raw --params params.yaml --dataset sample --judge_all "
+            "--annotated data/prepared/all/test data/prepared/all/valid data/prepared/all/train "
+            "--labels unseen=experiments/cv-timepoint/predictions "
+            "--output experiments/cv-timepoint/readout",
+            FIRST_RUN,
+            "measuring/test_measure.py",
+            '"--judge_all"',
+        ),
         ("make bench-tolerance", HOURS, HERE, '"--dry-run"'),
         ("pre-commit install", "it writes into .git", HERE, "def test_the_hooks_are_those_of"),
         ("dvc repro", FIRST_RUN, REPRO, ".repro("),
