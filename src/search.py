@@ -15,20 +15,26 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from optuna.trial import TrialState
 from tqdm import tqdm
 
 from cellular.base import cli
 from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params, validate
 from cellular.experiments.clones import git
-from cellular.experiments.findings import write_findings
 from cellular.experiments.profiles import overridden
-from cellular.experiments.search import Place, judged, work
-from cellular.experiments.space import Search
-from cellular.experiments.studies import DONE, Study
 from cellular.fetching.remotes import ROOT
 from parameters import Params
+
+try:
+    from optuna.trial import TrialState
+
+    from cellular.experiments.findings import write_findings
+    from cellular.experiments.search import Place, judged, work
+    from cellular.experiments.space import Search
+    from cellular.experiments.studies import DONE, Study
+except ModuleNotFoundError:  # an optional extra
+    print("error: src/search.py needs Optuna; install it with `make extras`", file=sys.stderr)
+    sys.exit(cli.EXIT_BAD_INPUT)
 
 
 def main(argv: Sequence[str] | None = None) -> str:

@@ -15,6 +15,7 @@ from helpers.repository import Repository, environment
 
 from cellular.experiments.clones import a_clone
 
+pytest.importorskip("optuna", reason="an optional extra")
 SETTINGS = {
     "profile": "quick",
     "overrides": {

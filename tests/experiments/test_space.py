@@ -1,6 +1,5 @@
 """What a search varies: drawn values are valid and the same again; wrong settings are refused."""
 
-import optuna
 import pytest
 import yaml
 from helpers.annotations import ROOT
@@ -9,9 +8,11 @@ from hypothesis import strategies as st
 
 from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params, validate
-from cellular.experiments.search import Place
-from cellular.experiments.space import Search, Varied
 from parameters import Params
+
+optuna = pytest.importorskip("optuna", reason="an optional extra")
+from cellular.experiments.search import Place  # noqa: E402
+from cellular.experiments.space import Search, Varied  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = {

@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.trial import TrialState
 
 from cellular.base.errors import InputError
 from cellular.base.params import validate
-from cellular.experiments.space import Search
-from cellular.experiments.studies import JOURNAL, Study
+
+optuna = pytest.importorskip("optuna", reason="an optional extra")
+from optuna.trial import TrialState  # noqa: E402
+
+from cellular.experiments.space import Search  # noqa: E402
+from cellular.experiments.studies import JOURNAL, Study  # noqa: E402
 
 SPAWN = multiprocessing.get_context("spawn")
 SETTINGS = {
