@@ -111,13 +111,16 @@ def _forget_missing(clone: Clone) -> None:
     """
     from dvc.utils.serialize import modify_yaml  # takes seconds to import
 
+    path = clone.folder / "dvc.lock"
+    if not path.exists():
+        return
     cache = Path(Config(str(clone.folder / ".dvc")).read()["cache"]["dir"]) / "files" / "md5"
 
     def there(output: dict) -> bool:
         known = output.get("md5", "")
         return not known.endswith(".dir") or (cache / known[:2] / known[2:]).exists()
 
-    with modify_yaml(clone.folder / "dvc.lock") as lock:
+    with modify_yaml(path) as lock:
         lock["stages"] = {
             name: stage
             for name, stage in lock.get("stages", {}).items()
