@@ -110,8 +110,19 @@ class Trial:
         Raises
         ------
         optuna.TrialPruned
-            If the trial is hopeless; its states are removed, and an experiment says so.
+            If the trial is hopeless; an experiment says so.
+        InputError
+            If an experiment fails.
         """
+        try:
+            values = self._run_folds()
+        except (InputError, optuna.TrialPruned):
+            shutil.rmtree(self.states, ignore_errors=True)  # it does not go on from there
+            raise
+        shutil.rmtree(self.states, ignore_errors=True)
+        return values
+
+    def _run_folds(self) -> list[float]:
         objectives = self.place.settings.objectives
         scores = [objective.score for objective in objectives if objective.score != SECONDS]
         numbers = []
@@ -124,14 +135,12 @@ class Trial:
                     raise
                 raise optuna.TrialPruned("the loss exploded") from None
             except Hopeless as reason:
-                shutil.rmtree(self.states, ignore_errors=True)
                 self._mark(experiment, reason)
                 raise optuna.TrialPruned(str(reason)) from None
             if self.place.settings.pruning.pruner == "wilcoxon":
                 self.trial.report(numbers[-1][scores[0]], index)
                 if self.trial.should_prune():
                     raise optuna.TrialPruned(f"after {index + 1} folds, by their scores")
-        shutil.rmtree(self.states, ignore_errors=True)
         means = {name: sum(each[name] for each in numbers) / len(numbers) for name in scores}
         means[SECONDS] = sum(each[SECONDS] for each in numbers)
         return [means[objective.score] for objective in objectives]
