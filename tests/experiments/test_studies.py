@@ -5,11 +5,15 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import requests
 
 from cellular.base.errors import InputError
 from cellular.base.params import validate
@@ -167,3 +171,27 @@ def test_other_settings_need_another_study_and_more_trials_do_not(tmp_path):
     study(tmp_path, trials=99)
     with pytest.raises(InputError, match=r"other settings \(pruning, seed\).*--study"):
         study(tmp_path, seed=1, pruning={"pruner": "none"})
+
+
+@pytest.mark.slow
+def test_the_dashboard_reads_the_journal(tmp_path):
+    opened = study(tmp_path / "mine")
+    opened.work(3, lambda trial: [1.0])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = "optuna-dashboard"
+    command = [Path(sys.executable).with_name(program), tmp_path / "mine" / JOURNAL]
+    running = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                found = requests.get(f"http://127.0.0.1:{port}/api/studies", timeout=10).json()
+                break
+            except requests.ConnectionError:
+                assert running.poll() is None
+                time.sleep(0.1)
+        assert [each["study_name"] for each in found["study_summaries"]] == ["mine"]
+    finally:
+        running.terminate()
+        running.wait()
