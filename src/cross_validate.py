@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cellular.base import cli
 from cellular.experiments.crossvalidation import check_free, cross_validate
-from cellular.experiments.profiles import add_flags, changes
+from cellular.experiments.profiles import add_flags, add_workers, changes
 from cellular.fetching.remotes import ROOT
 from cellular.imaging.fields import Group
 from parameters import Params
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser.add_argument("--name", help=text)
     text = "another such folder: a recipe to compare with, fold by fold"
     parser.add_argument("--against", metavar="NAME", help=text)
-    text = "experiments that run at once, and share the cores and GPUs (default: 1)"
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help=text)
+    add_workers(parser, "folds")
     parser.force()
     args = parser.parse_args(argv)
     check_free(changes(ROOT, None, args.set_param))

@@ -21,7 +21,8 @@ from cellular.base import cli
 from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params, validate
 from cellular.experiments.clones import git
-from cellular.experiments.profiles import overridden
+from cellular.experiments.profiles import add_workers, overridden, positive
+from cellular.experiments.runner import legal
 from cellular.fetching.remotes import ROOT
 from parameters import Params
 
@@ -59,14 +60,21 @@ def main(argv: Sequence[str] | None = None) -> str:
 def _parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     text = "name of the search, and of its folder in experiments/ (default: search)"
-    parser.add_argument("--study", default="search", metavar="NAME", help=text)
+    parser.add_argument("--study", type=_name, default="search", metavar="NAME", help=text)
     parser.path("--settings", default="search.yaml", help="what varies, and how trials are judged")
     text = "number of trials, those of earlier calls included (default: that of search.yaml)"
-    parser.add_argument("--trials", type=int, metavar="N", help=text)
-    text = "trials that run at once on this machine; they share its cores, and get a GPU each"
-    parser.add_argument("--workers", type=int, default=1, metavar="W", help=f"{text} (default: 1)")
+    parser.add_argument("--trials", type=positive, metavar="N", help=text)
+    add_workers(parser, "trials")
     parser.add_argument("--worker", type=int, help=cli.argparse.SUPPRESS)
     return parser
+
+
+def _name(text: str) -> str:
+    if text != legal(text):
+        raise cli.argparse.ArgumentTypeError(
+            f"expected letters, digits, - and _, since experiments are called so; found {text!r}"
+        )
+    return text
 
 
 def _opened(place: Place) -> Study:

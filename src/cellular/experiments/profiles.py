@@ -1,6 +1,7 @@
 """What an experiment changes in params.yaml: a profile, conf/<name>.yaml, and single values."""
 
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         *("-S", "--set-param"), action="append", default=[], metavar="NAME=VALUE", help=text
     )
+
+
+def add_workers(parser: Parser, what: str) -> None:
+    """Add `--workers`, the number of experiments that run at once."""
+    text = f"{what} that run at once; they share the cores, and get a GPU each (default: 1)"
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help=text)
+
+
+def positive(text: str) -> int:
+    """Return the whole number from 1 on that a flag was given."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
 
 
 def changes(root: Path, profile: str | None, settings: Sequence[str]) -> dict[str, Any]:

@@ -53,7 +53,12 @@ def identified(
     params = validate(model, overridden(root / "params.yaml", overrides, where), str(where))
     code = git(root, "ls-tree", "HEAD", *DECIDING) + git(root, "diff", "HEAD", "--", *DECIDING)
     identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
-    return re.sub(r"[^\w-]", "-", f"{prefix}-{identity}")  # DVC refuses other signs in a name
+    return legal(f"{prefix}-{identity}")
+
+
+def legal(name: str) -> str:
+    """Return a name with dashes for the signs that DVC refuses in names of experiments."""
+    return re.sub(r"[^\w-]", "-", name)
 
 
 def commit_of(root: Path, name: str) -> str:

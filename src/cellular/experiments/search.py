@@ -24,6 +24,7 @@ from cellular.experiments.runner import (
     Experiment,
     Stopped,
     commit_of,
+    legal,
     read_json,
     run_all,
     run_one,
@@ -67,7 +68,9 @@ class Place:
             return {"": {}}
         split = {"prepare.split_by": folds.by, "prepare.test_groups": folds.test}
         return {
-            f"-{group}" if len(folds.valid) > 1 else "": split | {"prepare.valid_groups": [group]}
+            legal(f"-{group}") if len(folds.valid) > 1 else "": (
+                split | {"prepare.valid_groups": [group]}
+            )
             for group in folds.valid
         }
 
