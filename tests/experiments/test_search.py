@@ -124,7 +124,9 @@ def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, st
     before = repository.git("status", "--porcelain")
     running = start("mine", "--workers", "2")
     running.wait_for(running.training)
-    running.workers()[0].kill()
+    for worker in running.workers():  # with all that they started, as in a crash
+        for process in (worker, *worker.children(recursive=True)):
+            process.kill()
     running.wait_for(lambda: experiments(repository))
     running.process.send_signal(signal.SIGINT)
     out, err = running.process.communicate()
