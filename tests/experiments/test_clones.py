@@ -121,6 +121,21 @@ def test_settings_of_this_machine_lead_to_the_same_places(repository):
         places()
 
 
+def test_a_lock_that_a_killed_git_left_does_not_stop_the_next_command(repository):
+    assert run(repository)
+    for name in ("index.lock", "HEAD.lock"):
+        (clones(repository)[0] / ".git" / name).touch()
+    assert run(repository)
+
+
+def test_a_user_whom_git_does_not_know_may_run_experiments(repository, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    repository.git("config", "--remove-section", "user")
+    repository.git("config", "user.useConfigOnly", "true")
+    assert run(repository)
+    assert repository.git("log", "-1", "--format=%an", REFERENCE).strip() == "cellular"
+
+
 def test_a_command_that_fails_leaves_nothing(repository):
     assert not run(repository, f"{SAVE}; false")
     assert not repository.git("for-each-ref", "refs/exps")

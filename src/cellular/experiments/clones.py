@@ -26,6 +26,8 @@ from cellular.base.files import REPOSITORY
 
 HOME = Path(".dvc") / "tmp" / "workers"  # of the clones; git and DVC ignore it
 PATIENCE = 60  # seconds that a command has to save its state before it is killed
+# Who commits experiments if git does not know the user.
+NOBODY = {"user.name": "cellular", "user.email": "cellular@localhost"}
 SNAPSHOT = "snapshot"  # file in a clone's .git: the index of the user's files at its beginning
 
 
@@ -48,6 +50,8 @@ class Clone:
         self.root, self.folder = root, folder
         self._busy = folder.with_suffix(".busy")  # the running command's process group, if any
         self._end_orphan()
+        for left in (folder / ".git").glob("*.lock"):  # git that was killed leaves them
+            left.unlink()
         self.head = git(root, "rev-parse", "HEAD").strip()
         if not (folder / ".git" / SNAPSHOT).exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,9 +79,9 @@ class Clone:
         )
         # What --shared writes, unless the repository is a shallow clone itself.
         (own / "objects" / "info" / "alternates").write_text(f"{objects}\n")
-        for key in ("user.name", "user.email"):
-            if value := git(root, "config", "--default", "", key).strip():
-                git(self.folder, "config", key, value)
+        for key, fallback in NOBODY.items():
+            value = git(root, "config", "--default", fallback, key).strip()
+            git(self.folder, "config", key, value)
         git(self.folder, "update-ref", "--no-deref", "HEAD", self.head)
         before = git(self.folder, "ls-files", "-z") if (own / "index").exists() else ""
         shutil.copyfile(index, own / "index")
