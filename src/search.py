@@ -8,6 +8,7 @@ Example:
     python src/search.py --study mine --trials 20 --workers 2
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params, validate
 from cellular.experiments.clones import git
 from cellular.experiments.profiles import add_workers, overridden, positive
-from cellular.experiments.runner import legal
+from cellular.experiments.runner import identified, legal
 from cellular.fetching.remotes import ROOT
 from parameters import Params
 
@@ -47,13 +48,21 @@ def main(argv: Sequence[str] | None = None) -> str:
     trials = args.trials or settings.trials
     if args.worker is not None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        work(place, trials, args.worker, args.workers)
-        return f"worker {args.worker} has no more to do"
+        number, parent = args.worker
+        work(place, trials, number, args.workers, parent)
+        return f"worker {number} has no more to do"
     place.check(Params)
     study = _opened(place)
+    if len(study.trials(*DONE)) < trials:
+        study.check_recipe(identified(ROOT, args.study, place.base, Params, args.settings))
     command = [sys.executable, __file__, "--study", args.study, "--settings", str(args.settings)]
     command += ["--trials", str(trials), "--workers", str(args.workers)]
     _run_workers(study, trials, args.workers, command)
+    if count := study.elsewhere():
+        return (
+            f"{count} trials are under way elsewhere; the results are written there, or by the "
+            "same command here once they are finished"
+        )
     return write_findings(study, judged(place, study, args.workers))
 
 
@@ -65,12 +74,13 @@ def _parser() -> cli.Parser:
     text = "number of trials, those of earlier calls included (default: that of search.yaml)"
     parser.add_argument("--trials", type=positive, metavar="N", help=text)
     add_workers(parser, "trials")
-    parser.add_argument("--worker", type=int, help=cli.argparse.SUPPRESS)
+    # Number, and id of the process that starts it.
+    parser.add_argument("--worker", nargs=2, type=int, help=cli.argparse.SUPPRESS)
     return parser
 
 
 def _name(text: str) -> str:
-    if text != legal(text):
+    if not text or text != legal(text):
         raise cli.argparse.ArgumentTypeError(
             f"expected letters, digits, - and _, since experiments are called so; found {text!r}"
         )
@@ -82,7 +92,8 @@ def _opened(place: Place) -> Study:
     name = place.folder.name
     study = place.study()
     if not study.trials():
-        if left := git(ROOT, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}-*"):
+        made = (f"refs/exps/*/*/{name}-{kind}*" for kind in ("[0-9]" * 4, "default"))
+        if left := git(ROOT, "for-each-ref", "--format=%(refname)", *made):
             raise InputError(
                 f"{name}: there are experiments of an earlier search of this name, such as "
                 f"{left.split()[0].rpartition('/')[2]}; give another with --study"
@@ -101,7 +112,7 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
 
     def start(number: int) -> None:
         with (logs / f"worker-{number}.log").open("a") as log:
-            each = [*command, "--worker", str(number)]
+            each = [*command, "--worker", str(number), str(os.getpid())]
             # In a session of its own, so that Ctrl-C reaches it once, from here.
             running[number] = subprocess.Popen(each, stdout=log, stderr=log, start_new_session=True)
 

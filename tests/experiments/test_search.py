@@ -150,7 +150,10 @@ def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, st
     names = {f"mine-{number:04d}" for number in finished["trial"]}
     pruned = trials[trials["reason"].fillna("").str.startswith("after epoch")]
     names |= {f"mine-{number:04d}-pruned" for number in pruned["trial"]}
-    assert set(made) == names | {"mine-default", "mine-winner"}
+    found = json.loads((folder / "summary.json").read_text())
+    best = f"mine-{found['best']['trial']:04d}"
+    recipes = {"default": "mine-default", "winner": f"{best}-winner"}
+    assert set(made) == names | set(recipes.values())
     assert not any((folder / "states").iterdir())  # neither of finished trials nor of pruned ones
     logs = "".join(path.read_text() for path in (folder / "logs").glob("worker-*.log"))
     assert "is taken up again" in logs
@@ -163,12 +166,9 @@ def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, st
         assert summary["valid"]["ap50"] == row["valid.ap50"] and "test" not in summary
         params = parse_params(repository.git("show", f"{commit}:params.yaml").encode(), commit)
         assert params["train"]["learning_rate"] == row["train.learning_rate"]
-    found = json.loads((folder / "summary.json").read_text())
     assert found["best"]["values"] == [finished["valid.ap50"].max()]
-    for recipe in ("default", "winner"):
-        summary = json.loads(
-            repository.git("show", f"{made[f'mine-{recipe}']}:metrics/summary.json")
-        )
+    for recipe, name in recipes.items():
+        summary = json.loads(repository.git("show", f"{made[name]}:metrics/summary.json"))
         assert found["judged"][recipe]["test.ap50"] == summary["test"]["ap50"]
     assert out.strip() == (folder / "study.md").read_text().strip()
     for name in ("history", "parallel_coordinates"):
@@ -183,7 +183,6 @@ def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, st
 
     # The best is applied, and comes out the same, byte by byte, when it is computed anew.
     assert repository.git("status", "--porcelain") == before
-    best = f"mine-{found['best']['trial']:04d}"
     repository.dvc("exp", "apply", best)
     results = repository.folder / "metrics" / "finetuned" / "valid_eval.json"
     expected = results.read_bytes()
@@ -214,7 +213,7 @@ def test_a_hopeless_trial_is_ended_and_its_experiment_says_so(repository, start)
         "hopeless-0000",
         "hopeless-0001-pruned",
         "hopeless-default",
-        "hopeless-winner",
+        "hopeless-0000-winner",
     }
     commit = made["hopeless-0001-pruned"]
     assert "pruned after epoch" in repository.git("log", "-1", "--format=%s", commit)

@@ -143,6 +143,62 @@ def test_a_trial_that_fails_is_noted_and_replaced(tmp_path):
     assert opened.trials()[3].user_attrs["pruned"] == "after epoch 2"
 
 
+def test_a_pruned_trial_between_failures_is_no_failure(tmp_path):
+    opened = study(tmp_path)
+
+    def objective(trial):
+        if trial.number == 5:
+            return [1.0]
+        raise optuna.TrialPruned if trial.number % 2 else InputError("the disk is full")
+
+    opened.work(3, objective)
+    states = [trial.state.name for trial in opened.trials()]
+    assert states == ["FAIL", "PRUNED", "FAIL", "PRUNED", "FAIL", "COMPLETE"]
+
+
+def test_the_seconds_of_a_trial_are_those_of_its_work_without_the_pauses(tmp_path):
+    def interrupted(trial):
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    def finished(trial):
+        time.sleep(0.1)
+        return [1.0]
+
+    opened = study(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        opened.work(1, interrupted)
+    time.sleep(0.3)
+    study(tmp_path).work(1, finished)
+    (trial,) = opened.trials()
+    assert trial.user_attrs["seconds"] == pytest.approx(0.2, abs=0.1)
+
+
+def test_trials_in_other_hands_are_counted_and_those_of_killed_workers_are_not(tmp_path):
+    opened = study(tmp_path)
+    assert opened.elsewhere() == 0
+    with study(tmp_path).claimed(1):
+        assert opened.elsewhere() == 1
+    assert opened.elsewhere() == 0
+    assert len(opened.trials(TrialState.RUNNING)) == 1
+
+
+def test_a_trial_that_was_killed_before_it_was_drawn_gets_the_values_it_would_have_had(tmp_path):
+    whole, killed = study(tmp_path / "whole"), study(tmp_path / "killed")
+    killed.optuna.ask()
+    for opened in (whole, killed):
+        with opened.claimed(1) as trial:
+            opened.settings.draw(trial)
+    assert whole.trials()[0].params == killed.trials()[0].params
+
+
+def test_a_study_goes_on_with_the_recipe_that_it_was_made_with_alone(tmp_path):
+    study(tmp_path).check_recipe("mine-aaaaaa")
+    study(tmp_path).check_recipe("mine-aaaaaa")
+    with pytest.raises(InputError, match=r"params.yaml, its profile or the code has changed"):
+        study(tmp_path).check_recipe("mine-bbbbbb")
+
+
 def test_after_three_failures_in_a_row_a_worker_gives_up(tmp_path):
     opened = study(tmp_path)
 

@@ -1,1 +1,1 @@
-"""The paper's grid of DVC experiments, and profiles of parameters."""
+"""Many DVC experiments: profiles, the paper's grid, cross-validation, the search."""

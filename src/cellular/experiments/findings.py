@@ -12,7 +12,8 @@ from optuna.visualization import matplotlib as drawn
 from tabulate import tabulate
 
 from cellular.base.files import together, write_json
-from cellular.experiments.studies import Study
+from cellular.experiments.space import SECONDS
+from cellular.experiments.studies import Study, winner_of
 
 BEST = 10  # trials in the printed table
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -42,8 +43,7 @@ def write_findings(study: Study, judged: dict[str, dict[str, float]]) -> str:
     lines = [
         _cost(summary, objective.score),
         *_gain(judged, objective.score),
-        f"Take it over with `dvc exp apply {study.folder.name}-winner` where there is one fold; or "
-        "set the parameters below in params.yaml.",
+        _take_over(study),
         "",
         tabulate(
             [
@@ -59,6 +59,8 @@ def write_findings(study: Study, judged: dict[str, dict[str, float]]) -> str:
         .sort_values(objective.score, ascending=objective.direction == "minimize")
         .head(BEST)
         .drop(columns=["state", "reason"])
+        .astype(object)
+        .mask(trials.isna(), "")
         .to_markdown(index=False, tablefmt="github", floatfmt=".4g"),
     ]
     text = "\n".join(lines)
@@ -75,19 +77,18 @@ def write_findings(study: Study, judged: dict[str, dict[str, float]]) -> str:
 
 def _table(study: Study) -> pd.DataFrame:
     """Return a row for each trial that has ended: its state, values and parameters."""
+    names = [objective.score for objective in study.settings.objectives]
     rows = []
     for trial in study.trials(*STATES):
-        values = trial.values or [None] * len(study.settings.objectives)
-        scores = zip((each.score for each in study.settings.objectives), values, strict=True)
-        assert trial.datetime_start and trial.datetime_complete
-        took = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        # To Optuna, the value of a pruned trial is the last loss that was reported.
+        values = trial.values if trial.state == TrialState.COMPLETE else []
         reason = trial.user_attrs.get("pruned", trial.user_attrs.get("failed", ""))
         rows.append(
-            {"trial": trial.number, "state": STATES[trial.state]}
-            | dict(scores)
-            | {"seconds": round(took, 1)}
+            {"trial": trial.number, "state": STATES[trial.state], "reason": reason}
+            | dict.fromkeys(names)
+            | {SECONDS: trial.user_attrs.get(SECONDS)}
+            | dict(zip(names, values, strict=False))
             | study.settings.draw(trial)
-            | {"reason": reason}
         )
     return pd.DataFrame(rows)
 
@@ -136,13 +137,21 @@ def _gain(judged: dict[str, dict[str, float]], score: str) -> list[str]:
     ]
 
 
+def _take_over(study: Study) -> str:
+    folds = study.settings.folds
+    if folds and len(folds.valid) > 1:
+        return "To take the winner over, set the parameters below in params.yaml."
+    name = winner_of(study.folder.name, study.best().number)
+    return (
+        "To take the winner over, set the parameters below in params.yaml; or give "
+        f"`dvc exp apply {name}`, which brings its weights, and all that search.yaml changes."
+    )
+
+
 def _figures(study: Study) -> list[str]:
     if len(study.settings.objectives) > 1:
-        names = ["pareto_front"] if len(study.settings.objectives) < 4 else []
-    else:
-        names = ["history", "parallel_coordinates"]
-        names += ["importance"] if _importance(study) else []
-    return names
+        return ["pareto_front"]
+    return ["history", "parallel_coordinates", *(["importance"] if _importance(study) else [])]
 
 
 def _draw(study: Study, name: str, path: Path) -> None:

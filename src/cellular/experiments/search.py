@@ -31,7 +31,7 @@ from cellular.experiments.runner import (
     shared,
 )
 from cellular.experiments.space import SECONDS, Search
-from cellular.experiments.studies import Study
+from cellular.experiments.studies import Study, winner_of
 
 TARGETS = ("evaluate@finetuned",)  # with what it needs: all that a score depends on
 SUMMARY = "metrics/summary.json"
@@ -59,7 +59,8 @@ class Place:
     @property
     def base(self) -> dict[str, Any]:
         """What all experiments of the search change in params.yaml."""
-        return changes(self.root, self.settings.profile, []) | self.settings.overrides
+        chosen = changes(self.root, self.settings.profile, []) | self.settings.overrides
+        return chosen | {"train.all_fields": False}  # or it would train on what it is judged by
 
     def folds(self) -> dict[str, dict[str, Any]]:
         """Return what each fold changes in params.yaml, by what it adds to an experiment's name."""
@@ -99,13 +100,19 @@ class Hopeless(Exception):
 class Trial:
     """One trial on its way through the folds, in a worker's clone."""
 
-    def __init__(self, place: Place, trial: optuna.Trial, clone: Clone, variables: dict[str, str]):
-        self.place, self.trial, self.clone = place, trial, clone
+    def __init__(
+        self,
+        place: Place,
+        trial: optuna.Trial,
+        clone: Clone,
+        variables: dict[str, str],
+        parent: int,
+    ):
+        self.place, self.trial, self.clone, self.parent = place, trial, clone, parent
         self.name = f"{place.folder.name}-{trial.number:04d}"
         self.overrides = place.base | place.settings.draw(trial) | {"eval.skip": ["test", "train"]}
         self.states = place.folder / "states" / self.name
         self.variables = variables | {STATES: str(self.states)}
-        self.parent = os.getppid()
 
     def run(self) -> list[float]:
         """Run a DVC experiment for each fold; return the values of the objectives.
@@ -129,7 +136,8 @@ class Trial:
         objectives = self.place.settings.objectives
         scores = [objective.score for objective in objectives if objective.score != SECONDS]
         numbers = []
-        for index, (suffix, fold) in enumerate(self.place.folds().items()):
+        folds = self.place.folds()
+        for index, (suffix, fold) in enumerate(folds.items()):
             experiment = Experiment(self.name + suffix, self.overrides | fold, TARGETS)
             try:
                 numbers.append(self._fold(experiment, scores, self._watch(index)))
@@ -142,7 +150,7 @@ class Trial:
                 raise optuna.TrialPruned(str(reason)) from None
             if self.place.settings.pruning.pruner == "wilcoxon":
                 self.trial.report(numbers[-1][scores[0]], index)
-                if self.trial.should_prune():
+                if index + 1 < len(folds) and self.trial.should_prune():
                     raise optuna.TrialPruned(f"after {index + 1} folds, by their scores")
         means = {name: sum(each[name] for each in numbers) / len(numbers) for name in scores}
         means[SECONDS] = sum(each[SECONDS] for each in numbers)
@@ -214,7 +222,8 @@ class Trial:
         apply_overrides(folder / "params.yaml", flags(experiment.overrides)[1::2])
         write_json(folder / SUMMARY, {"pruned_after_epoch": reason.epoch})
         message = f"{experiment.name}: pruned {reason}"
-        git(folder, "commit", "--quiet", "--no-verify", "--all", "--message", message)
+        options = ("--quiet", "--no-verify", "--no-gpg-sign", "--all")
+        git(folder, "commit", *options, "--message", message)
         reference = self.clone.reference(f"{experiment.name}-pruned")
         git(folder, "update-ref", reference, "HEAD")
         self.clone.send_home(reference)
@@ -232,12 +241,17 @@ def _losses(table: Path, column: str) -> Iterator[tuple[int, float]]:
         return
 
 
-def work(place: Place, trials: int, number: int, workers: int) -> None:
-    """Work on trials, as worker `number` of several, until there are enough."""
+def work(place: Place, trials: int, number: int, workers: int, parent: int) -> None:
+    """Work on trials, as worker `number` of several, until there are enough.
+
+    The worker ends once `parent` is not the process that started it any more.
+    """
     place.logs.mkdir(exist_ok=True)
     variables = shared(number, workers)
     with a_clone(place.root) as clone:
-        place.study().work(trials, lambda trial: Trial(place, trial, clone, variables).run())
+        place.study().work(
+            trials, lambda trial: Trial(place, trial, clone, variables, parent).run()
+        )
 
 
 def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, float]]:
@@ -252,13 +266,17 @@ def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, floa
         By recipe (default, winner) the mean over folds of each number of the summary.
     """
     best = study.best()
-    recipes = {"default": {}, "winner": place.settings.draw(best)}
+    folder = place.folder
+    recipes = {
+        "default": (f"{folder.name}-default", {}),
+        "winner": (winner_of(folder.name, best.number), place.settings.draw(best)),
+    }
     experiments = {
         recipe: [
-            Experiment(f"{place.folder.name}-{recipe}{suffix}", overrides | fold, TARGETS)
+            Experiment(name + suffix, overrides | fold, TARGETS)
             for suffix, fold in place.folds().items()
         ]
-        for recipe, values in recipes.items()
+        for recipe, (name, values) in recipes.items()
         for overrides in [place.base | values | {"eval.skip": ["train"]}]
     }
     every = [experiment for several in experiments.values() for experiment in several]

@@ -9,8 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cellular.base.params import Float, Int, NoneOr, Section, Text, flat
 from cellular.imaging.fields import Group
+from cellular.scoring.summary import NUMBERS
 
 SECONDS = "seconds"  # an objective: of the wall clock, for all folds of a trial
+WILCOXON = 5  # folds, the fewest with which its test can end a trial before the last
 Value = int | float | bool | str | list | None
 
 
@@ -70,7 +72,7 @@ class Varied(Section):
 
 
 class Objective(Section):
-    """A number to make large or small: one of metrics/summary.json, or `seconds`."""
+    """A number to make large or small: a score of valid in metrics/summary.json, or `seconds`."""
 
     score: Text
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -95,8 +97,12 @@ class Pruning(Section):
 
 
 def _objectives(objectives: list[Objective]) -> list[Objective]:
-    if any(objective.score.startswith("test.") for objective in objectives):
-        raise ValueError("a search must not see the test; take a score of valid")
+    known = [*(f"valid.{name}" for name in NUMBERS), SECONDS]
+    for objective in objectives:
+        if objective.score.startswith("test."):
+            raise ValueError("a search must not see the test; take a score of valid")
+        if objective.score not in known:
+            raise ValueError(f"no score {objective.score}; there are {', '.join(known)}")
     if {objective.score for objective in objectives} == {SECONDS}:
         raise ValueError("expected a score beside seconds")
     return objectives
@@ -126,8 +132,15 @@ class Search(Section):
             known.add(name)
         if self.pruning.pruner != "none" and len(self.objectives) > 1:
             raise ValueError("pruning: with several objectives Optuna ends no trial; say none")
-        if self.pruning.pruner == "wilcoxon" and not (self.folds and len(self.folds.valid) > 2):
-            raise ValueError("pruning: wilcoxon compares folds, and needs three or more")
+        if self.pruning.pruner == "wilcoxon":
+            folds = len(self.folds.valid) if self.folds else 1
+            # Optuna ends a trial at p < 0.1. With three folds p is at least 1 / 2^3.
+            if folds < WILCOXON or self.pruning.startup >= folds:
+                raise ValueError(
+                    f"pruning: wilcoxon compares trials fold by fold, and ends none before "
+                    f"{WILCOXON - 1} folds or pruning.startup; expected {WILCOXON} folds or more "
+                    f"and a lower startup, found {folds} and {self.pruning.startup}"
+                )
         return self
 
     def default(self, params: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ process ends, however that happens, and the next one that asks for work takes th
 """
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from cellular.base.errors import InputError
-from cellular.experiments.space import Pruning, Search
+from cellular.experiments.space import SECONDS, Pruning, Search
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,28 @@ class Study:
             if not self.trials():
                 self.optuna.enqueue_trial(drawn)
 
+    def elsewhere(self) -> int:
+        """Return the number of trials that other processes work on now."""
+        count = 0
+        for running in self.trials(TrialState.RUNNING):
+            if claim := self._locked(running.number):
+                claim.release()
+            else:
+                count += 1
+        return count
+
+    def check_recipe(self, recipe: str) -> None:
+        """Raise `InputError` if the trials before were of another recipe, a word for what it is."""
+        before = self.optuna.user_attrs.get("recipe")
+        if before is None:
+            self.optuna.set_user_attr("recipe", recipe)
+        elif before != recipe:
+            raise InputError(
+                f"{self.folder}: params.yaml, its profile or the code has changed since the study "
+                "was made, so that new trials cannot be compared with those before; undo the "
+                "changes, or give the new search another name with --study"
+            )
+
     @contextmanager
     def claimed(self, trials: int) -> Iterator[optuna.Trial | None]:
         """Give a trial to work on, or None once there are `trials`; nobody else has it meanwhile.
@@ -97,12 +120,20 @@ class Study:
                 # It may have been finished between both lines above.
                 if self.trials()[running.number].state == TrialState.RUNNING:
                     log.info("trial %d is taken up again", running.number)
+                    self._seed(running.number)  # if it was killed before all was drawn
                     return optuna.Trial(self.optuna, running._trial_id), claim
                 claim.release()
         under_way = len(self.trials(*DONE, TrialState.RUNNING))
         if under_way >= trials and not self.trials(TrialState.WAITING):
             return None, None
         number = len(self.trials())
+        self._seed(number)
+        trial = self.optuna.ask()
+        claim = self._locked(trial.number)
+        self.settings.draw(trial)  # within the lock, and so in the journal before anything else
+        return trial, claim
+
+    def _seed(self, number: int) -> None:
         # A seed for each trial: what is drawn depends on the trials before it alone, not on which
         # process draws it. (With one seed, all processes would begin with the same values.)
         seed = self.settings.seed * 100_003 + number
@@ -111,10 +142,6 @@ class Study:
             if self.settings.sampler == "tpe"
             else optuna.samplers.RandomSampler(seed=seed)
         )
-        trial = self.optuna.ask()
-        claim = self._locked(trial.number)
-        self.settings.draw(trial)  # within the lock, and so in the journal before anything else
-        return trial, claim
 
     def _locked(self, number: int) -> FileLock | None:
         claim = FileLock(self.folder / "claims" / f"{number:04d}.lock")
@@ -142,8 +169,10 @@ class Study:
                 if trial is None:
                     return
                 try:
-                    values = objective(trial)
+                    with _timed(trial):
+                        values = objective(trial)
                 except optuna.TrialPruned as reason:
+                    failures = 0
                     trial.set_user_attr("pruned", str(reason))
                     self.optuna.tell(trial, state=TrialState.PRUNED)
                 except InputError as error:
@@ -156,6 +185,25 @@ class Study:
                 else:
                     failures = 0
                     self.optuna.tell(trial, list(values))
+
+
+@contextmanager
+def _timed(trial: optuna.Trial) -> Iterator[None]:
+    """Add the seconds that this takes to those that the trial has had, without pauses between."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        took = trial.user_attrs.get(SECONDS, 0.0) + time.monotonic() - began
+        trial.set_user_attr(SECONDS, round(took, 1))
+
+
+def winner_of(study: str, trial: int) -> str:
+    """Return the name of the experiment that scores a study's winner on the test groups.
+
+    The trial is in it, since a study that goes on may have another winner.
+    """
+    return f"{study}-{trial:04d}-winner"
 
 
 def _pruner(pruning: Pruning) -> optuna.pruners.BasePruner:
