@@ -19,12 +19,13 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser = cli.Parser(__doc__)
     parser.add_argument("targets", nargs="*", help="stages to run (default: the whole pipeline)")
     add_flags(parser)
-    text = "name of the experiment (default: the profile's, with a hash of all parameters)"
+    text = "name of the experiment (default: profile, stages, and a hash of all parameters)"
     parser.add_argument("-n", "--name", help=text)
     args = parser.parse_args(argv)
     overrides = changes(ROOT, args.profile, args.set_param)
     where = ROOT / "conf" / f"{args.profile}.yaml" if args.profile else ROOT / "params.yaml"
-    identity = identified(ROOT, args.profile or "experiment", overrides, Params, where)
+    prefix = "-".join([args.profile or "experiment", *args.targets])
+    identity = identified(ROOT, prefix, overrides, Params, where)
     name = args.name or identity
     if args.name and commit_of(ROOT, name):
         raise InputError(

@@ -6,6 +6,7 @@ import pytest
 from helpers.annotations import ROOT
 from helpers.repository import Repository
 
+import experiment
 from cellular.base.errors import InputError
 from cellular.base.params import flat, parse_params
 from cellular.experiments.profiles import load_profile
@@ -54,6 +55,14 @@ def test_an_experiment_that_fails_stops_the_others_and_shows_its_log(repository,
     assert commits["first"] == first and len(set(commits.values())) == 3
     assert len(list((repository.folder / ".dvc/tmp/workers").glob("*/"))) == 2
     assert read_json(repository.folder, first, "metrics/summary.json")
+
+
+def test_an_experiment_of_some_stages_is_not_taken_for_one_of_all(monkeypatch):
+    names = []
+    monkeypatch.setattr(experiment, "run_all", lambda _, each: names.append(each[0].name))
+    for targets in ([], ["check_params"], ["evaluate@finetuned"]):
+        experiment.main(targets)
+    assert len(set(names)) == 3 and names[2].startswith("experiment-evaluate-finetuned-")
 
 
 def test_a_name_changes_with_parameters_and_code_alone(repository):
