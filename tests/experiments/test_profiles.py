@@ -72,6 +72,7 @@ def test_settings_come_over_the_profile_and_are_read_as_yaml():
     assert found["dataset"] == "sample" and found["train.n_epochs"] == 3
     assert found["train.channels"] == [2, 3] and found["eval.batch_size"] is None
     assert found["train.learning_rate"] == 1e-3 and found["prepare.val_pattern"] == "a=b"
+    assert changes(ROOT, None, ["eval={skip: [test]}"]) == {"eval.skip": ["test"]}
     with pytest.raises(InputError, match="expected name=value"):
         changes(ROOT, None, ["train.n_epochs"])
 

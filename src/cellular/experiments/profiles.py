@@ -58,7 +58,7 @@ def changes(root: Path, profile: str | None, settings: Sequence[str]) -> dict[st
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise InputError(f"-S {setting}: expected name=value, such as train.n_epochs=3")
-        found |= parse_params(f"{name}: {value}".encode(), f"-S {setting}")
+        found |= flat(parse_params(f"{name}: {value}".encode(), f"-S {setting}"))
     return found
 
 
