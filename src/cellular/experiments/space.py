@@ -41,6 +41,11 @@ class Varied(Section):
                 raise ValueError("expected two numbers, low below high")
             if self.log and (self.low <= 0 or self.step):
                 raise ValueError("log: expected low above 0, and no step")
+            whole = isinstance(self.low, int) and isinstance(self.high, int)
+            if self.step is not None and (
+                self.step <= 0 or (whole and not isinstance(self.step, int))
+            ):
+                raise ValueError("step: expected a number above 0, whole if low and high are")
         elif self.log or self.step:
             raise ValueError("log and step are of numbers, not of choices")
         return self
@@ -84,6 +89,13 @@ class Folds(Section):
     by: Group
     test: list[Text] = Field(min_length=1)
     valid: list[Text] = Field(min_length=1)  # each is the validation group of one fold
+
+    @model_validator(mode="after")
+    def _once(self) -> "Folds":
+        groups = [*self.test, *self.valid]
+        if twice := [group for group in groups if groups.count(group) > 1]:
+            raise ValueError(f"{twice[0]} is named twice; a group is tested or validates once")
+        return self
 
 
 class Pruning(Section):
