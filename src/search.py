@@ -33,7 +33,7 @@ try:
     from cellular.experiments.findings import write_findings
     from cellular.experiments.search import Place, judged, work
     from cellular.experiments.space import Search
-    from cellular.experiments.studies import DONE, Study
+    from cellular.experiments.studies import DONE, FAILURES, Study
 except ModuleNotFoundError:  # an optional extra
     print("error: src/search.py needs Optuna; install it with `make extras`", file=sys.stderr)
     sys.exit(cli.EXIT_BAD_INPUT)
@@ -107,6 +107,7 @@ def _opened(place: Place) -> Study:
 def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]) -> None:
     """Keep workers running until there are enough trials; end them if this process is to end."""
     running: dict[int, subprocess.Popen] = {}
+    kills: list[int] = []  # the number of finished trials at each kill
     logs = study.folder / "logs"
     logs.mkdir(exist_ok=True)
 
@@ -135,6 +136,13 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
                         continue
                     del running[number]
                     if code < 0:
+                        kills.append(done())
+                        if kills.count(kills[-1]) > FAILURES * workers:
+                            raise InputError(
+                                f"worker {number} was killed by signal {-code}, and others before "
+                                "it, while no trial was finished; is there enough memory? "
+                                f"{logs / f'worker-{number}.log'} has its output"
+                            )
                         tqdm.write(f"worker {number} was killed; another takes its trial up")
                         start(number)
                     elif code:

@@ -1,11 +1,14 @@
 """A trial on its way through the folds, and the judgement at the end, without any training."""
 
+import importlib
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 from helpers.annotations import ROOT
 
+from cellular.base.errors import InputError
 from cellular.base.params import validate
 
 optuna = pytest.importorskip("optuna", reason="an optional extra")
@@ -45,6 +48,13 @@ def test_a_trial_never_trains_on_the_fields_that_judge_it_nor_scores_the_test(tm
         [str(group)] for group in FIVE["valid"]
     ]
     assert {tuple(fold["prepare.test_groups"]) for fold in where.folds().values()} == {("9",)}
+
+
+def test_a_worker_that_is_killed_again_and_again_is_not_started_for_ever(tmp_path):
+    script = importlib.import_module("search")
+    end = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(InputError, match=r"worker 0 was killed by signal 9.*worker-0\.log"):
+        script._run_workers(place(tmp_path).study(), 1, 1, [sys.executable, "-c", end])
 
 
 def test_wilcoxons_pruner_ends_a_worse_trial_unless_all_its_folds_are_done(tmp_path, monkeypatch):
