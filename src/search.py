@@ -23,7 +23,7 @@ from cellular.base.errors import InputError
 from cellular.base.params import flat, read_params, validate
 from cellular.experiments.clones import git
 from cellular.experiments.profiles import add_workers, overridden, positive
-from cellular.experiments.runner import identified, legal
+from cellular.experiments.runner import Stopped, identified, legal
 from cellular.fetching.remotes import ROOT
 from parameters import Params
 
@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> str:
     if args.worker is not None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         number, parent = args.worker
-        work(place, trials, number, args.workers, parent)
+        try:
+            work(place, trials, number, args.workers, parent)
+        except Stopped:
+            return f"worker {number} ended, since the process that started it is gone"
         return f"worker {number} has no more to do"
     place.check(Params)
     study = _opened(place)

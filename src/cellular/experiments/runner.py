@@ -51,7 +51,9 @@ def identified(
     not valid with them; `model` validates the whole of it.
     """
     params = validate(model, overridden(root / "params.yaml", overrides, where), str(where))
-    code = git(root, "ls-tree", "HEAD", *DECIDING) + git(root, "diff", "HEAD", "--", *DECIDING)
+    plain = ("--no-color", "--no-ext-diff")  # whatever the user's settings are
+    code = git(root, "ls-tree", "HEAD", *DECIDING)
+    code += git(root, "diff", *plain, "HEAD", "--", *DECIDING)
     identity = hashlib.sha256((params.model_dump_json() + code).encode()).hexdigest()[:6]
     return legal(f"{prefix}-{identity}")
 

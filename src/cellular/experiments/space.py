@@ -104,7 +104,7 @@ class Pruning(Section):
     # median, hyperband: by their losses in the first fold; wilcoxon: by their scores fold by fold.
     pruner: Literal["none", "median", "hyperband", "wilcoxon"] = "median"
     column: Literal["valid_loss", "train_loss", "valid_ap50"] = "valid_loss"  # of train.csv
-    startup: Int = Field(5, ge=1)  # trials (wilcoxon: folds) before any is ended
+    startup: Int = Field(5, ge=1)  # trials (wilcoxon: folds) before any is ended; not hyperband's
     warmup: Int = Field(0, ge=0)  # epochs of a trial before it may be ended
 
 
