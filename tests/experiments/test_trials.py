@@ -14,8 +14,8 @@ from cellular.base.params import validate
 optuna = pytest.importorskip("optuna", reason="an optional extra")
 
 from cellular.experiments import search  # noqa: E402
-from cellular.experiments.runner import Stopped  # noqa: E402
-from cellular.experiments.search import Place, Trial, judged  # noqa: E402
+from cellular.experiments.runner import Experiment, Stopped  # noqa: E402
+from cellular.experiments.search import LOSSES, Place, Trial, judged  # noqa: E402
 from cellular.experiments.space import Search  # noqa: E402
 
 SETTINGS = {"space": {"seed": {"low": 0, "high": 99}}}
@@ -34,9 +34,32 @@ def trial_of(place, trial, parent=None):
 def test_a_worker_whose_parent_was_gone_before_its_trial_began_ends_it(tmp_path):
     where = place(tmp_path)
     with where.study().claimed(1) as trial:
-        trial_of(where, trial)._watch(0)()
+        trial_of(where, trial)._watch(0, Experiment("mine-0000", {}))()
         with pytest.raises(Stopped):
-            trial_of(where, trial, parent=os.getpid())._watch(0)()
+            trial_of(where, trial, parent=os.getpid())._watch(0, Experiment("mine-0000", {}))()
+
+
+def test_losses_of_another_training_are_not_taken_for_those_of_the_trial(tmp_path):
+    where = place(tmp_path)
+    where.logs.mkdir(parents=True)
+    log, table = where.logs / "mine-0000.log", where.folder / LOSSES
+    table.parent.mkdir(parents=True)
+    log.write_text("Running stage 'train':\n")  # of a run that was killed
+    table.write_text("epoch,valid_loss\n1,0.5\n")
+    with where.study().claimed(1) as trial:
+        watch = trial_of(where, trial)._watch(0, Experiment("mine-0000", {}))
+
+        def reported():
+            watch()
+            return trial.study.trials[0].intermediate_values
+
+        assert not reported()
+        with log.open("a") as file:
+            file.write("Running stage 'train':\n")
+        table.unlink()
+        assert not reported()
+        table.write_text("epoch,valid_loss\n1,\n2,3.5\n")
+        assert reported() == {2: -3.5}
 
 
 def test_a_trial_never_trains_on_the_fields_that_judge_it_nor_scores_the_test(tmp_path):

@@ -4,6 +4,7 @@
 """
 
 import csv
+import io
 import os
 import shutil
 import time
@@ -24,6 +25,7 @@ from cellular.experiments.runner import (
     Experiment,
     Stopped,
     commit_of,
+    files_of,
     legal,
     read_json,
     run_all,
@@ -36,6 +38,7 @@ from cellular.experiments.studies import Study, winner_of
 TARGETS = ("evaluate@finetuned",)  # with what it needs: all that a score depends on
 SUMMARY = "metrics/summary.json"
 LOSSES = "metrics/train.csv"
+TRAINING = b"Running stage 'train'"  # in what DVC prints; the outputs of the stage are gone by then
 BETTER_WHEN_LARGE = ("valid_ap50",)  # of the columns of train.csv that pruning may look at
 
 
@@ -140,7 +143,7 @@ class Trial:
         for index, (suffix, fold) in enumerate(folds.items()):
             experiment = Experiment(self.name + suffix, self.overrides | fold, TARGETS)
             try:
-                numbers.append(self._fold(experiment, scores, self._watch(index)))
+                numbers.append(self._fold(experiment, scores, self._watch(index, experiment)))
             except InputError as error:
                 if TOO_HIGH not in str(error):
                     raise
@@ -148,6 +151,9 @@ class Trial:
             except Hopeless as reason:
                 self._mark(experiment, reason)
                 raise optuna.TrialPruned(str(reason)) from None
+            if self._by_losses(index):  # what came since, or all if it was not trained anew
+                commit = numbers[-1]["commit"]
+                list(self._report(files_of(self.place.root, commit).read_text(LOSSES)))
             if self.place.settings.pruning.pruner == "wilcoxon":
                 self.trial.report(numbers[-1][scores[0]], index)
                 if index + 1 < len(folds) and self.trial.should_prune():
@@ -158,8 +164,8 @@ class Trial:
 
     def _fold(
         self, experiment: Experiment, scores: list[str], watch: Callable[[], None]
-    ) -> dict[str, float]:
-        """Run the experiment of a fold unless it is finished; return its numbers."""
+    ) -> dict[str, Any]:
+        """Run the experiment of a fold unless it is finished; return its numbers and commit."""
         done = self.trial.user_attrs.get("folds", {})
         if experiment.name in done:
             return done[experiment.name]
@@ -168,7 +174,7 @@ class Trial:
             self.clone,
             experiment,
             environment=self.variables,
-            output=self.place.logs / f"{experiment.name}.log",
+            output=self._log(experiment),
             watch=watch,
         )
         known = dict(flat(read_json(self.place.root, commit, SUMMARY)))
@@ -177,44 +183,58 @@ class Trial:
                 f"experiment {experiment.name}: {SUMMARY} has no {missing[0]}; it has "
                 f"{', '.join(known)}"
             )
-        numbers = {score: known[score] for score in scores}
-        numbers[SECONDS] = round(time.monotonic() - began, 1)
+        numbers: dict[str, Any] = {score: known[score] for score in scores}
+        numbers |= {SECONDS: round(time.monotonic() - began, 1), "commit": commit}
         # The trial knows its experiments; an experiment's name tells the trial.
-        self.trial.set_user_attr("folds", done | {experiment.name: numbers | {"commit": commit}})
+        self.trial.set_user_attr("folds", done | {experiment.name: numbers})
         return numbers
 
-    def _watch(self, fold: int) -> Callable[[], None]:
+    def _by_losses(self, fold: int) -> bool:
+        return fold == 0 and self.place.settings.pruning.pruner in ("median", "hyperband")
+
+    def _watch(self, fold: int, experiment: Experiment) -> Callable[[], None]:
         """Return what is called while an experiment runs, and ends it by what it raises.
 
         The training knows nothing of pruning: its growing table is read in the clone.
         """
+        log = self._log(experiment)
+        before = log.stat().st_size if log.exists() else 0  # of an earlier, killed run of it
+        begun = False
 
-        def parent() -> None:
+        def watch() -> None:
+            nonlocal begun
             if os.getppid() != self.parent:
                 raise Stopped  # the process that started this worker is gone
+            if not self._by_losses(fold):
+                return
+            # Until DVC says so, the table there is that of another training.
+            begun = begun or (log.exists() and TRAINING in log.read_bytes()[before:])
+            table = self.clone.folder / LOSSES
+            if begun and table.exists():  # it is replaced as a whole, never half written
+                for epoch, value in self._report(table.read_text(encoding="utf-8")):
+                    if self.trial.should_prune():
+                        column = self.place.settings.pruning.column
+                        raise Hopeless(
+                            epoch, f"after epoch {epoch}, with a {column} of {value:.4g}"
+                        )
 
-        pruning = self.place.settings.pruning
-        if fold > 0 or pruning.pruner in ("none", "wilcoxon"):
-            return parent
-        table = self.clone.folder / LOSSES
-        table.unlink(missing_ok=True)  # of the experiment before
-        upwards = pruning.column in BETTER_WHEN_LARGE
+        return watch
+
+    def _report(self, table: str) -> Iterator[tuple[int, float]]:
+        """Report the losses of a train.csv that were not reported yet; give each with its epoch."""
+        column = self.place.settings.pruning.column
+        upwards = column in BETTER_WHEN_LARGE
         sign = 1 if upwards == (self.place.settings.objectives[0].direction == "maximize") else -1
         reported = self.trial.study.get_trials(deepcopy=False)[self.trial.number]
         seen = max(reported.intermediate_values, default=0)
+        for row in csv.DictReader(io.StringIO(table)):
+            epoch, value = int(row["epoch"]), row.get(column)
+            if epoch > seen and value:
+                self.trial.report(sign * float(value), epoch)
+                yield epoch, float(value)
 
-        def watch() -> None:
-            nonlocal seen
-            parent()
-            for epoch, value in _losses(table, pruning.column):
-                if epoch > seen:
-                    seen = epoch
-                    self.trial.report(sign * value, epoch)
-                    if self.trial.should_prune():
-                        text = f"after epoch {epoch}, with a {pruning.column} of {value:.4g}"
-                        raise Hopeless(epoch, text)
-
-        return watch
+    def _log(self, experiment: Experiment) -> Path:
+        return self.place.logs / f"{experiment.name}.log"
 
     def _mark(self, experiment: Experiment, reason: Hopeless) -> None:
         """Keep an experiment of the pruned trial: its parameters and no scores."""
@@ -228,17 +248,6 @@ class Trial:
         git(folder, "update-ref", reference, "HEAD")
         self.clone.send_home(reference)
         self.clone.restore()
-
-
-def _losses(table: Path, column: str) -> Iterator[tuple[int, float]]:
-    """Give the epochs of a growing train.csv with their values in a column, where there are any."""
-    try:
-        with table.open(newline="") as file:  # it is replaced as a whole, never half written
-            for row in csv.DictReader(file):
-                if row.get(column):
-                    yield int(row["epoch"]), float(row[column])
-    except FileNotFoundError:
-        return
 
 
 def work(place: Place, trials: int, number: int, workers: int, parent: int) -> None:
