@@ -186,7 +186,6 @@ def test_a_search_with_kills_and_an_interrupt_has_each_trial_once(repository, st
     repository.dvc("exp", "apply", best)
     results = repository.folder / "metrics" / "finetuned" / "valid_eval.json"
     expected = results.read_bytes()
-    assert "# " in (repository.folder / "params.yaml").read_text()
     assert not repository.repro("evaluate@finetuned")
     assert found["best"]["values"][0] > 0
     again = ("dvc", "repro", "--force", "--no-run-cache", "evaluate@finetuned")

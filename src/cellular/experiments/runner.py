@@ -94,8 +94,7 @@ def run_one(
         If the experiment fails; those that are finished are kept.
     """
     clone.restore()
-    if experiment.targets:
-        _forget_missing(clone)
+    _forget_missing(clone)
     command = ["dvc", "exp", "run", "--name", experiment.name, *flags(experiment.overrides)]
     command += experiment.targets
     # An experiment of that name that was killed before it came home would stop DVC.
@@ -113,8 +112,9 @@ def run_one(
 def _forget_missing(clone: Clone) -> None:
     """Take stages out of the clone's dvc.lock if folders that they made are not in DVC's cache.
 
-    A run of some stages looks for the plots of all, and fails at a folder that it cannot list, as
-    in a fresh clone of the repository. Those stages would have to be run again in any case.
+    DVC looks into folders of stages that it does not run, for their plots for instance, and fails
+    at one that it cannot list, as in a fresh clone of the repository. Those stages would have to be
+    run again in any case.
     """
     from dvc.utils.serialize import modify_yaml  # takes seconds to import
 
