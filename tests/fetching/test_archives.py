@@ -71,7 +71,12 @@ def fetch(site, folder, wanted=WANTED):
 
 
 def is_right(folder, images, wanted=WANTED):
-    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        # A kill just after a file got its name leaves the hidden folder in which it was made.
+        if path.is_file() and path.parent.suffix != ".partial"
+    )
     return found == sorted(wanted) and all(
         (folder / name).read_bytes() == images[name] for name in wanted
     )
