@@ -64,7 +64,7 @@ def write_findings(study: Study, judged: dict[str, dict[str, float]]) -> str:
         .to_markdown(index=False, tablefmt="github", floatfmt=".4g"),
     ]
     text = "\n".join(lines)
-    figures = {name: study.folder / f"{name}.png" for name in _figures(study)}
+    figures = {name: study.folder / f"{name}.png" for name in _figures(study, importance)}
     outputs = [study.folder / name for name in ("trials.csv", "summary.json", "study.md")]
     with together(*outputs, *figures.values()) as stagings:
         trials.to_csv(stagings[0], index=False)
@@ -148,10 +148,10 @@ def _take_over(study: Study) -> str:
     )
 
 
-def _figures(study: Study) -> list[str]:
+def _figures(study: Study, importance: dict[str, float]) -> list[str]:
     if len(study.settings.objectives) > 1:
         return ["pareto_front"]
-    return ["history", "parallel_coordinates", *(["importance"] if _importance(study) else [])]
+    return ["history", "parallel_coordinates", *(["importance"] if importance else [])]
 
 
 def _draw(study: Study, name: str, path: Path) -> None:
