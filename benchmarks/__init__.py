@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
 # These take long, and run only when they are named.
-NAMED = ("effect", "puncta", "tolerance", "unseen")
+NAMED = ("effect", "puncta", "search", "tolerance", "unseen")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Example:
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,10 +55,11 @@ def main(argv: Sequence[str] | None = None) -> str:
         except Stopped:
             return f"worker {number} ended, since the process that started it is gone"
         return f"worker {number} has no more to do"
-    place.check(Params)
+    place.check(Params, args.settings)
+    recipe = identified(ROOT, args.study, place.base, Params, args.settings)
     study = _opened(place)
     if len(study.trials(*DONE)) < trials:
-        study.check_recipe(identified(ROOT, args.study, place.base, Params, args.settings))
+        study.check_recipe(recipe)
     command = [sys.executable, __file__, "--study", args.study, "--settings", str(args.settings)]
     command += ["--trials", str(trials), "--workers", str(args.workers)]
     _run_workers(study, trials, args.workers, command)
@@ -66,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> str:
             f"{count} trials are under way elsewhere; the results are written there, or by the "
             "same command here once they are finished"
         )
-    return write_findings(study, judged(place, study, args.workers))
+    with study.judging:
+        return write_findings(study, judged(place, study, recipe, args.workers))
 
 
 def _parser() -> cli.Parser:
@@ -83,9 +86,11 @@ def _parser() -> cli.Parser:
 
 
 def _name(text: str) -> str:
-    if not text or text != legal(text):
+    # Experiments of a study mine-0007 or mine-default would be taken for those of the study mine.
+    if not text or text != legal(text) or re.search(r"-(\d{4}|default)$", text):
         raise cli.argparse.ArgumentTypeError(
-            f"expected letters, digits, - and _, since experiments are called so; found {text!r}"
+            "expected letters, digits, - and _, and no -0007 or -default at the end, since "
+            f"experiments are called so; found {text!r}"
         )
     return text
 
@@ -113,9 +118,11 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
     kills: list[int] = []  # the number of finished trials at each kill
     logs = study.folder / "logs"
     logs.mkdir(exist_ok=True)
+    begun: dict[int, int] = {}  # where each worker's part of its log begins
 
     def start(number: int) -> None:
         with (logs / f"worker-{number}.log").open("a") as log:
+            begun[number] = log.tell()
             each = [*command, "--worker", str(number), str(os.getpid())]
             # In a session of its own, so that Ctrl-C reaches it once, from here.
             running[number] = subprocess.Popen(each, stdout=log, stderr=log, start_new_session=True)
@@ -130,9 +137,10 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
                     start(number)
             while running:
                 time.sleep(0.5)
-                bar.update(done() - bar.n)
+                bar.n = done()
                 if study.trials(TrialState.COMPLETE):
                     bar.set_postfix(best=f"{study.best().values[0]:.4f}", refresh=False)
+                bar.refresh()  # its clock goes on while no trial ends
                 for number, process in list(running.items()):
                     code = process.poll()
                     if code is None:
@@ -149,7 +157,7 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
                         tqdm.write(f"worker {number} was killed; another takes its trial up")
                         start(number)
                     elif code:
-                        raise InputError(_last_error(logs / f"worker-{number}.log"))
+                        raise InputError(_last_error(logs / f"worker-{number}.log", begun[number]))
     except BaseException as error:
         for process in running.values():
             process.terminate()
@@ -163,8 +171,8 @@ def _run_workers(study: Study, trials: int, workers: int, command: Sequence[str]
         raise
 
 
-def _last_error(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8").splitlines()
+def _last_error(log: Path, start: int) -> str:
+    lines = log.read_bytes()[start:].decode("utf-8").splitlines()
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     text = "\n".join(lines[errors[-1] :] if errors else lines[-5:])
     return text.removeprefix("error: ")

@@ -141,6 +141,13 @@ def test_a_command_that_fails_leaves_nothing(repository):
     assert not repository.git("for-each-ref", "refs/exps")
 
 
+def test_what_a_killed_command_had_started_is_ended_with_it(repository, tmp_path):
+    alone = tmp_path / "alone"
+    assert not run(repository, f"(sleep 2; touch {alone}) & kill -9 $$")
+    time.sleep(3)
+    assert not alone.exists()
+
+
 def test_what_the_watcher_raises_ends_the_command_and_all_that_it_started(repository, tmp_path):
     class Hopeless(Exception):
         pass

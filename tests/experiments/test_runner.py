@@ -1,5 +1,6 @@
 """Experiments by name: each once, the user's files untouched, and an error that shows why."""
 
+import shutil
 import sys
 
 import pytest
@@ -55,6 +56,9 @@ def test_an_experiment_that_fails_stops_the_others_and_shows_its_log(repository,
     assert commits["first"] == first and len(set(commits.values())) == 3
     assert len(list((repository.folder / ".dvc/tmp/workers").glob("*/"))) == 2
     assert read_json(repository.folder, first, "metrics/summary.json")
+    shutil.rmtree(repository.folder / ".dvc/cache")
+    with pytest.raises(InputError, match=r"experiment first: a file is not in DVC's cache"):
+        read_json(repository.folder, first, "data/params_checked.txt")
 
 
 def test_an_experiment_of_some_stages_is_not_taken_for_one_of_all(monkeypatch):

@@ -1,5 +1,7 @@
 """What a search varies: drawn values are valid and the same again; wrong settings are refused."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from helpers.annotations import ROOT
@@ -30,7 +32,7 @@ def search(**values):
 
 def test_the_committed_search_is_valid_and_has_the_default_recipe_in_it():
     settings = validate(Search, read_params(ROOT / "search.yaml"), "search.yaml")
-    Place(ROOT, settings, ROOT / "experiments/search").check(Params)
+    Place(ROOT, settings, ROOT / "experiments/search").check(Params, Path("search.yaml"))
     assert settings.default(dict(flat(read_params(ROOT / "params.yaml"))))
 
 
@@ -63,6 +65,8 @@ def test_the_default_is_drawn_as_it_is_or_not_at_all():
     drawn = settings.draw(study.ask())
     assert drawn == {name: value for name, value in params.items() if name != "train.momentum"}
     for name, value in (
+        ("train.use_sgd", 0),  # as good as False, and no choice
+        ("train.batch_size", 4.0),
         ("train.batch_size", 5),  # not on a step
         ("train.learning_rate", 1.0),
         ("train.channels", [1, 1]),
@@ -74,9 +78,10 @@ def test_the_default_is_drawn_as_it_is_or_not_at_all():
 @pytest.mark.parametrize(
     ("values", "allowed", "refused"),
     [
-        ({"low": 0, "high": 4}, [0, 3, 4], [-1, 5, None, True, "2"]),
+        ({"low": 0, "high": 4}, [0, 3, 4], [-1, 5, None, True, "2", 0.7]),
         ({"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7], [0.2, 0.9]),
         ({"choices": ["a", None, [1, 2]]}, ["a", None, [1, 2]], ["b", [2, 1]]),
+        ({"choices": [0, 0.5, 1]}, [0, 0.5, 1], [True, False, 1.0]),  # else it could not be drawn
     ],
 )
 def test_which_values_are_allowed(values, allowed, refused):
@@ -100,8 +105,13 @@ def test_which_values_are_allowed(values, allowed, refused):
         ("objectives: [{score: test.ap50}]", "must not see the test"),
         ("objectives: [{score: valid.ap5}]", "no score valid.ap5; there are valid.ap50, "),
         ("objectives: [{score: best_valid_loss}]", "no score best_valid_loss"),
-        ("objectives: [{score: seconds}]", "a score beside seconds"),
-        ("objectives: [{score: valid.ap50}, {score: seconds}]", "say none"),
+        ("objectives: [{score: valid.count_error}]", "no score valid.count_error"),
+        ("objectives: [{score: seconds, direction: minimize}]", "a score beside seconds"),
+        ("objectives: [{score: valid.ap50}, {score: seconds}]", "expected direction: minimize"),
+        (
+            "objectives: [{score: valid.ap50}, {score: seconds, direction: minimize}]",
+            "say none",
+        ),
         ("pruning: {pruner: wilcoxon}", "expected 5 folds or more .*, found 1 and 5"),
         (
             "{pruning: {pruner: wilcoxon}, folds: {by: well, test: [A], valid: [B, C, D, E, F]}}",
@@ -123,9 +133,13 @@ def test_settings_that_cannot_be_used_are_named(text, message):
         ({"train.moon": {"low": 0, "high": 1}}, "moon: no such parameter"),
         ({"train.batch_size": {"low": 0, "high": 4}}, "batch_size: 0"),
         ({"train.schedule": {"choices": ["cosine", "moon"]}}, "moon"),
+        ({"train.paste_cells": {"low": 0, "high": 1}}, "write low: 0.0 and high: 1.0"),
+        ({"train.all_fields": {"choices": [True, False]}}, "by which cells a trial is judged"),
+        ({"prepare.test_groups": {"choices": [["5"]]}}, "by which cells a trial is judged"),
+        ({"data.version": {"choices": [1]}}, "by which cells a trial is judged"),
     ],
 )
 def test_a_search_with_values_that_no_experiment_may_have_does_not_start(space, message):
     settings = validate(Search, {"space": space}, "search.yaml")
     with pytest.raises(InputError, match=message):
-        Place(ROOT, settings, ROOT / "experiments/search").check(Params)
+        Place(ROOT, settings, ROOT / "experiments/search").check(Params, Path("search.yaml"))

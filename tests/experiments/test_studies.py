@@ -222,6 +222,21 @@ def test_an_interrupt_leaves_the_trial_to_be_taken_up(tmp_path):
     assert [trial.number for trial in opened.trials()] == [0]
 
 
+def test_half_a_line_that_a_full_disk_left_does_not_spoil_the_journal(tmp_path):
+    opened = study(tmp_path)
+    opened.work(2, lambda trial: [1.0])
+    with (opened.folder / JOURNAL).open("ab") as journal:
+        journal.write(b'{"op_code": 6, "wor')
+    study(tmp_path).work(3, lambda trial: [2.0])
+    assert [trial.values for trial in study(tmp_path).trials()] == [[1.0], [1.0], [2.0]]
+
+
+def test_any_seed_is_good(tmp_path):
+    for seed in (0, 20261128, 2**31 - 1):
+        opened = study(tmp_path / str(seed), seed=seed)
+        opened.work(1, lambda trial: [1.0])
+
+
 def test_other_settings_need_another_study_and_more_trials_do_not(tmp_path):
     study(tmp_path)
     study(tmp_path, trials=99)

@@ -80,6 +80,24 @@ def test_a_worker_that_is_killed_again_and_again_is_not_started_for_ever(tmp_pat
         script._run_workers(place(tmp_path).study(), 1, 1, [sys.executable, "-c", end])
 
 
+def test_the_error_of_a_worker_is_its_last_and_not_one_of_an_earlier_call(tmp_path):
+    script = importlib.import_module("search")
+    study = place(tmp_path).study()
+    (study.folder / "logs").mkdir()
+    (study.folder / "logs/worker-0.log").write_text("error: interrupted\n")
+    end = "import sys; print('a traceback'); sys.exit(1)"
+    with pytest.raises(InputError, match=r"^a traceback$"):
+        script._run_workers(study, 1, 1, [sys.executable, "-c", end])
+
+
+@pytest.mark.parametrize("name", ["", "a b", "mine-2026", "mine-default", "../mine"])
+def test_a_study_has_a_name_that_no_experiment_of_another_study_has(name, capsys):
+    script = importlib.import_module("search")
+    with pytest.raises(SystemExit):
+        script._parser().parse_args(["--study", name])
+    assert "expected letters, digits" in capsys.readouterr().err
+
+
 def test_wilcoxons_pruner_ends_a_worse_trial_unless_all_its_folds_are_done(tmp_path, monkeypatch):
     where = place(tmp_path, folds=FIVE, pruning={"pruner": "wilcoxon", "startup": 2})
     # With one of five folds a little better, p falls below 0.1 at the last fold.
@@ -113,5 +131,7 @@ def test_a_search_that_goes_on_scores_the_new_winner(tmp_path, monkeypatch):
     monkeypatch.setattr(search, "read_json", lambda *_: {"test": {"ap50": 0.5}})
     for trials in (1, 2):
         study.work(trials, lambda trial: [trial.number])
-        judged(where, study, 1)
+        judged(where, study, "recipe", 1)
     assert scored == [["mine-default", "mine-0000-winner"], ["mine-default", "mine-0001-winner"]]
+    with pytest.raises(InputError, match="has changed since the study was made"):
+        judged(where, study, "another recipe", 1)

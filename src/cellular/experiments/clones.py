@@ -82,14 +82,13 @@ class Clone:
         for key, fallback in NOBODY.items():
             value = git(root, "config", "--default", fallback, key).strip()
             git(self.folder, "config", key, value)
-        git(self.folder, "update-ref", "--no-deref", "HEAD", self.head)
         before = git(self.folder, "ls-files", "-z") if (own / "index").exists() else ""
         shutil.copyfile(index, own / "index")
         git(root, f"--git-dir={own}", f"--work-tree={root}", "add", "--update")
         for name in set(before.split("\0")) - set(git(self.folder, "ls-files", "-z").split("\0")):
             (self.folder / name).unlink(missing_ok=True)  # of an earlier version
-        git(self.folder, "checkout-index", "--all", "--force", "--index")
         shutil.copyfile(own / "index", own / SNAPSHOT)
+        self.restore()
 
     def _take_settings(self) -> None:
         """Give the clone the user's settings of DVC, and the user's cache."""
@@ -153,6 +152,8 @@ class Clone:
                 raise
             finally:
                 lock.truncate(0)
+            if process.returncode < 0:  # killed; what it had started would go on here
+                _end(process.pid)
         return not process.returncode
 
     def reference(self, experiment: str) -> str:

@@ -137,7 +137,8 @@ def annotated_fields(
     data = {name: v for name, v in overrides.items() if name.split(".")[0] in ("dataset", "data")}
     experiment = Experiment(identified(root, "data", data, model, WHERE), data, ("fetch_data",))
     commit = run_all(root, [experiment], logs=logs)[experiment.name]
-    entries = files_of(root, commit).ls("data/raw/masks", detail=True)
+    with files_of(root, commit) as files:
+        entries = files.ls("data/raw/masks", detail=True)
     paths = [(PurePosixPath(entry["name"]), entry["type"] == "directory") for entry in entries]
     return sorted(path.name if folder else path.stem for path, folder in paths)
 
@@ -224,14 +225,14 @@ def _collect(
             | {name: _at(result, NUMBERS[name]) for name in SCORES}
             | {"experiment": fold.experiment.name}
         )
-        files = files_of(root, commit)
-        text = io.StringIO(files.read_text(f"{RESULTS}/test_fields.csv"))
-        # As text, so that the numbers stay as they were written.
-        table = pd.read_csv(text, dtype=str, keep_default_na=False)
-        tables.append(table.assign(group=fold.group, seed=fold.seed))
-        if fold.seed == folds[0].seed:
-            for name in (f"{PREDICTED}{field}.png" for field in table["field"]):
-                files.get_file(f"{PREDICTIONS}/{name}", str(predictions / name))
+        with files_of(root, commit) as files:
+            text = io.StringIO(files.read_text(f"{RESULTS}/test_fields.csv"))
+            # As text, so that the numbers stay as they were written.
+            table = pd.read_csv(text, dtype=str, keep_default_na=False)
+            tables.append(table.assign(group=fold.group, seed=fold.seed))
+            if fold.seed == folds[0].seed:
+                for name in (f"{PREDICTED}{field}.png" for field in table["field"]):
+                    files.get_file(f"{PREDICTIONS}/{name}", str(predictions / name))
     every = pd.concat(tables)
     order = [*KEYS, *every.columns.drop(KEYS)]
     every[order].to_csv(by_field, index=False, lineterminator="\n")

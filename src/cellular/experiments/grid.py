@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from cellular.base.errors import InputError
 from cellular.base.files import together, write_json
 from cellular.base.params import Section
 from cellular.experiments.profiles import load_profile, overridden
-from cellular.experiments.runner import Experiment, files_of, identified, run_all
+from cellular.experiments.runner import Experiment, identified, read_json, run_all
 
 PAPER = "paper"  # the profile with the paper's parameters
 PUBLISHED = ("cyto", "cyto2")
@@ -107,11 +106,10 @@ def _fingerprint(folder: Path) -> str:
 
 def _scores(root: Path, commit: str) -> list[dict[str, Any]]:
     """Return a row of scores for each model and split of an experiment."""
-    files = files_of(root, commit)
     rows = []
     for model in MODELS:
         for split in ORDER:
-            result = json.loads(files.read_text(f"metrics/{model}/{split}_eval.json"))
+            result = read_json(root, commit, f"metrics/{model}/{split}_eval.json")
             row = {"model": model, "split": split, "fields": result["fields"]}
             # In the file, as in the paper, the mean of cell and background is called "average".
             # In the table that name could be taken for average precision.

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -243,13 +243,27 @@ def _gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
 
 
-def files_of(root: Path, commit: str) -> Any:
-    """Return the files of a commit, those in DVC's cache too (an fsspec file system)."""
-    from dvc.api import DVCFileSystem  # takes seconds to import
+@contextmanager
+def files_of(root: Path, commit: str) -> Iterator[Any]:
+    """Give the files of an experiment's commit, those in DVC's cache too (an fsspec file system).
 
-    return DVCFileSystem(str(root), rev=commit)
+    Raises `InputError` if one that is read is not there.
+    """
+    from dvc.api import DVCFileSystem  # takes seconds to import
+    from dvc_data.index import DataIndexError
+
+    try:
+        yield DVCFileSystem(str(root), rev=commit)
+    except (DataIndexError, FileNotFoundError) as error:
+        names = ("--points-at", commit, "--format=%(refname:lstrip=4)", "refs/exps")
+        name = git(root, "for-each-ref", *names).partition("\n")[0] or commit
+        raise InputError(
+            f"experiment {name}: a file is not in DVC's cache ({error}); fetch it with `dvc exp "
+            f"pull`, or give `dvc exp remove {name}`, then the same command again"
+        ) from None
 
 
 def read_json(root: Path, commit: str, path: str) -> dict:
     """Return the content of a JSON file of a commit."""
-    return json.loads(files_of(root, commit).read_text(path))
+    with files_of(root, commit) as files:
+        return json.loads(files.read_text(path))

@@ -39,6 +39,12 @@ TARGETS = ("evaluate@finetuned",)  # with what it needs: all that a score depend
 SUMMARY = "metrics/summary.json"
 LOSSES = "metrics/train.csv"
 TRAINING = b"Running stage 'train'"  # in what DVC prints; the outputs of the stage are gone by then
+# What decides by which cells a trial is judged, with all of `data`. It is the same for all trials.
+JUDGING = (
+    *("dataset", "class_name", "train.all_fields", "eval.skip", "eval.excluded"),
+    *(f"prepare.{name}" for name in ("split_by", "test_groups", "valid_groups", "exclude")),
+    *("prepare.val_pattern", "prepare.test_pattern"),
+)
 BETTER_WHEN_LARGE = ("valid_ap50",)  # of the columns of train.csv that pruning may look at
 
 
@@ -78,18 +84,37 @@ class Place:
             for group in folds.valid
         }
 
-    def check(self, model: type[Section]) -> None:
+    def check(self, model: type[Section], where: Path) -> None:
         """Raise `InputError` if the parameters of the search are not valid.
 
-        `model` validates the whole of params.yaml. Of what varies, each bound and choice is tried.
+        `model` validates the whole of params.yaml, and `where` is the file of the settings. Of what
+        varies, each bound and choice is tried.
         """
-        where = self.folder / "search.yaml"
+
+        def check_value(name: str, value: Any, fold: dict[str, Any]) -> None:
+            tried = self.base | fold | {name: value}
+            content = overridden(self.root / "params.yaml", tried, where)
+            validate(model, content, f"{where}: space.{name}: {value}")
+
         for name, varied in self.settings.space.items():
+            if name in JUDGING or name.startswith("data."):
+                raise InputError(
+                    f"{where}: space.{name} decides by which cells a trial is judged, so trials "
+                    "could not be compared; take it out of space"
+                )
             for value in varied.choices or [varied.low, varied.high]:
                 for fold in self.folds().values():
-                    tried = self.base | fold | {name: value}
-                    content = overridden(self.root / "params.yaml", tried, where)
-                    validate(model, content, f"search, {name}: {value}")
+                    check_value(name, value, fold)
+            if varied.whole:
+                low, high = float(varied.low or 0), float(varied.high or 0)
+                try:
+                    check_value(name, low + 0.5, {})
+                except InputError:
+                    continue  # only whole numbers are valid
+                raise InputError(
+                    f"{where}: space.{name}: whole numbers alone would be drawn, but others are "
+                    f"valid too; write low: {low} and high: {high}, or choices"
+                )
 
 
 class Hopeless(Exception):
@@ -153,7 +178,8 @@ class Trial:
                 raise optuna.TrialPruned(str(reason)) from None
             if self._by_losses(index):  # what came since, or all if it was not trained anew
                 commit = numbers[-1]["commit"]
-                list(self._report(files_of(self.place.root, commit).read_text(LOSSES)))
+                with files_of(self.place.root, commit) as files:
+                    list(self._report(files.read_text(LOSSES)))
             if self.place.settings.pruning.pruner == "wilcoxon":
                 self.trial.report(numbers[-1][scores[0]], index)
                 if index + 1 < len(folds) and self.trial.should_prune():
@@ -255,7 +281,6 @@ def work(place: Place, trials: int, number: int, workers: int, parent: int) -> N
 
     The worker ends once `parent` is not the process that started it any more.
     """
-    place.logs.mkdir(exist_ok=True)
     variables = shared(number, workers)
     with a_clone(place.root) as clone:
         place.study().work(
@@ -263,11 +288,15 @@ def work(place: Place, trials: int, number: int, workers: int, parent: int) -> N
         )
 
 
-def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, float]]:
+def judged(place: Place, study: Study, recipe: str, workers: int) -> dict[str, dict[str, float]]:
     """Score the default and the winner on the test groups, once; return both's numbers.
 
     The winner of several objectives is the best by the first of them. What was trained for a trial
     is not trained again.
+
+    Parameters
+    ----------
+    recipe : see `Study.check_recipe`
 
     Returns
     -------
@@ -276,28 +305,30 @@ def judged(place: Place, study: Study, workers: int) -> dict[str, dict[str, floa
     """
     best = study.best()
     folder = place.folder
-    recipes = {
+    compared = {
         "default": (f"{folder.name}-default", {}),
         "winner": (winner_of(folder.name, best.number), place.settings.draw(best)),
     }
     experiments = {
-        recipe: [
+        role: [
             Experiment(name + suffix, overrides | fold, TARGETS)
             for suffix, fold in place.folds().items()
         ]
-        for recipe, (name, values) in recipes.items()
+        for role, (name, values) in compared.items()
         for overrides in [place.base | values | {"eval.skip": ["train"]}]
     }
     every = [experiment for several in experiments.values() for experiment in several]
+    if not all(commit_of(place.root, experiment.name) for experiment in every):
+        study.check_recipe(recipe)
     commits = run_all(place.root, every, workers=workers, logs=place.logs)
     found = {}
-    for recipe, several in experiments.items():
+    for role, several in experiments.items():
         numbers = [
             dict(flat(read_json(place.root, commits[each.name], SUMMARY))) for each in several
         ]
-        found[recipe] = {
-            name: sum(each[name] for each in numbers) / len(numbers)
-            for name in numbers[0]
-            if all(name in each for each in numbers)
+        found[role] = {
+            score: sum(each[score] for each in numbers) / len(numbers)
+            for score in numbers[0]
+            if all(score in each for each in numbers)
         }
     return found

@@ -41,14 +41,18 @@ class Varied(Section):
                 raise ValueError("expected two numbers, low below high")
             if self.log and (self.low <= 0 or self.step):
                 raise ValueError("log: expected low above 0, and no step")
-            whole = isinstance(self.low, int) and isinstance(self.high, int)
             if self.step is not None and (
-                self.step <= 0 or (whole and not isinstance(self.step, int))
+                self.step <= 0 or (self.whole and not isinstance(self.step, int))
             ):
                 raise ValueError("step: expected a number above 0, whole if low and high are")
         elif self.log or self.step:
             raise ValueError("log and step are of numbers, not of choices")
         return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     def used(self, values: dict[str, Any]) -> bool:
         """Tell whether the parameter is used together with the `values` of others."""
@@ -59,17 +63,17 @@ class Varied(Section):
         if self.choices:  # as JSON, since lists may be choices
             return json.loads(trial.suggest_categorical(name, list(map(json.dumps, self.choices))))
         assert self.low is not None and self.high is not None
-        if isinstance(self.low, int) and isinstance(self.high, int):
+        if self.whole:
             return trial.suggest_int(
-                name, self.low, self.high, step=int(self.step or 1), log=self.log
+                name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log
             )
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def allows(self, value: Any) -> bool:
         """Tell whether the value could be drawn."""
         if self.choices:
-            return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float):
+            return json.dumps(value) in map(json.dumps, self.choices)  # since 1 == 1.0 == True
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         assert self.low is not None and self.high is not None
         on_step = not self.step or abs(math.remainder(value - self.low, self.step)) < 1e-9
@@ -109,12 +113,15 @@ class Pruning(Section):
 
 
 def _objectives(objectives: list[Objective]) -> list[Objective]:
-    known = [*(f"valid.{name}" for name in NUMBERS), SECONDS]
+    # Not count_error: best at 0, while its least value is of a model that finds no cell.
+    known = [*(f"valid.{name}" for name in NUMBERS if name != "count_error"), SECONDS]
     for objective in objectives:
         if objective.score.startswith("test."):
             raise ValueError("a search must not see the test; take a score of valid")
         if objective.score not in known:
             raise ValueError(f"no score {objective.score}; there are {', '.join(known)}")
+        if objective.score == SECONDS and objective.direction == "maximize":
+            raise ValueError("seconds: expected direction: minimize")
     if {objective.score for objective in objectives} == {SECONDS}:
         raise ValueError("expected a score beside seconds")
     return objectives

@@ -6,6 +6,7 @@ process ends, however that happens, and the next one that asks for work takes th
 """
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 
 from cellular.base.errors import InputError
@@ -37,8 +38,9 @@ class Study:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         (folder / "claims").mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".study.lock")
+        self.judging = FileLock(folder / ".judging.lock")  # so that test groups are scored once
         with self._lock:
-            backend = JournalFileBackend(str(folder / JOURNAL))
+            backend = _journal(folder / JOURNAL)
             self.optuna = optuna.create_study(
                 storage=optuna.storages.JournalStorage(backend),
                 study_name=folder.name,
@@ -136,7 +138,7 @@ class Study:
     def _seed(self, number: int) -> None:
         # A seed for each trial: what is drawn depends on the trials before it alone, not on which
         # process draws it. (With one seed, all processes would begin with the same values.)
-        seed = self.settings.seed * 100_003 + number
+        seed = (self.settings.seed * 100_003 + number) % 2**32
         self.optuna.sampler = (
             optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
             if self.settings.sampler == "tpe"
@@ -185,6 +187,22 @@ class Study:
                 else:
                     failures = 0
                     self.optuna.tell(trial, list(values))
+
+
+def _journal(path: Path) -> JournalFileBackend:
+    """Open the journal, without the half of a line that a full disk may have left at its end.
+
+    With more lines after it, Optuna could not read the journal any more.
+    """
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+    return JournalFileBackend(str(path), lock)
 
 
 @contextmanager
