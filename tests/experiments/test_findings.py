@@ -62,7 +62,7 @@ def test_each_trial_is_told_with_its_own_numbers_and_pruned_ones_have_no_score(t
 
 
 def test_seconds_are_those_of_the_objective_where_they_are_one(tmp_path):
-    opened = study(tmp_path, objectives=TWO, pruning={"pruner": "none"})
+    opened = study(tmp_path, objectives=TWO)
     opened.work(3, lambda trial: [trial.number / 10, 100.0 * (trial.number + 1)])
     _, table, summary = written(opened)
     assert list(table["seconds"]) == [100, 200, 300]

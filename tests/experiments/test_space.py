@@ -109,10 +109,19 @@ def test_which_values_are_allowed(values, allowed, refused):
         ("objectives: [{score: seconds, direction: minimize}]", "a score beside seconds"),
         ("objectives: [{score: valid.ap50}, {score: seconds}]", "expected direction: minimize"),
         (
-            "objectives: [{score: valid.ap50}, {score: seconds, direction: minimize}]",
+            "{objectives: [{score: valid.ap50}, {score: valid.ap75}], pruning: {pruner: median}}",
             "say none",
         ),
         ("pruning: {pruner: wilcoxon}", "expected 5 folds or more .*, found 1 and 5"),
+        (
+            "{pruning: {pruner: median}, space: {train.crop_size: {choices: [64, 96]}}}",
+            "train.crop_size changes valid_loss by itself",
+        ),
+        (
+            "{pruning: {pruner: hyperband, column: train_loss}, "
+            "space: {train.flip: {choices: [true]}}}",
+            "train.flip changes train_loss by itself",
+        ),
         (
             "{pruning: {pruner: wilcoxon}, folds: {by: well, test: [A], valid: [B, C, D, E, F]}}",
             "a lower startup, found 5 and 5",
@@ -125,6 +134,15 @@ def test_settings_that_cannot_be_used_are_named(text, message):
     values = {"space": SPACE} | yaml.safe_load(text)
     with pytest.raises(InputError, match=message):
         validate(Search, values, "search.yaml")
+
+
+def test_pruning_by_ap50_needs_a_training_that_computes_it():
+    ap50 = {"pruning": {"pruner": "median", "column": "valid_ap50"}}
+    folder = ROOT / "experiments/search"
+    with pytest.raises(InputError, match=r"valid_ap50 is in train.csv with train.keep: ap50 only"):
+        Place(ROOT, search(**ap50), folder).check(Params, Path("search.yaml"))
+    settings = search(**ap50, overrides={"train": {"keep": "ap50"}})
+    Place(ROOT, settings, folder).check(Params, Path("search.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_worker_whose_parent_was_gone_before_its_trial_began_ends_it(tmp_path)
 
 
 def test_losses_of_another_training_are_not_taken_for_those_of_the_trial(tmp_path):
-    where = place(tmp_path)
+    where = place(tmp_path, pruning={"pruner": "median"})
     where.logs.mkdir(parents=True)
     log, table = where.logs / "mine-0000.log", where.folder / LOSSES
     table.parent.mkdir(parents=True)

@@ -32,7 +32,7 @@ from cellular.experiments.runner import (
     run_one,
     shared,
 )
-from cellular.experiments.space import SECONDS, Search
+from cellular.experiments.space import BY_LOSSES, SECONDS, Search
 from cellular.experiments.studies import Study, winner_of
 
 TARGETS = ("evaluate@finetuned",)  # with what it needs: all that a score depends on
@@ -96,6 +96,14 @@ class Place:
             content = overridden(self.root / "params.yaml", tried, where)
             validate(model, content, f"{where}: space.{name}: {value}")
 
+        pruning = self.settings.pruning
+        keep = overridden(self.root / "params.yaml", self.base, where)["train"]["keep"]
+        by_ap50 = pruning.pruner in BY_LOSSES and pruning.column == "valid_ap50"
+        if by_ap50 and keep != "ap50":
+            raise InputError(
+                f"{where}: pruning.column: valid_ap50 is in train.csv with train.keep: ap50 only; "
+                "set it under overrides"
+            )
         for name, varied in self.settings.space.items():
             if name in JUDGING or name.startswith("data."):
                 raise InputError(
@@ -216,7 +224,7 @@ class Trial:
         return numbers
 
     def _by_losses(self, fold: int) -> bool:
-        return fold == 0 and self.place.settings.pruning.pruner in ("median", "hyperband")
+        return fold == 0 and self.place.settings.pruning.pruner in BY_LOSSES
 
     def _watch(self, fold: int, experiment: Experiment) -> Callable[[], None]:
         """Return what is called while an experiment runs, and ends it by what it raises.

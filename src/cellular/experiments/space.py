@@ -12,6 +12,13 @@ from cellular.imaging.fields import Group
 from cellular.scoring.summary import NUMBERS
 
 SECONDS = "seconds"  # an objective: of the wall clock, for all folds of a trial
+BY_LOSSES = ("median", "hyperband")  # pruners that look at a column of train.csv
+# What changes a loss by itself, so that a lower one does not tell which trial is better.
+VALID_LOSS_OF = (
+    *("train.background_weight", "train.crop_size", "train.rescale", "train.valid_images"),
+    "prepare.cell_diameter",
+)
+TRAIN_LOSS_OF = (*VALID_LOSS_OF, "train.scale_range", "train.paste_cells", "train.flip")
 WILCOXON = 5  # folds, the fewest with which its test can end a trial before the last
 Value = int | float | bool | str | list | None
 
@@ -106,7 +113,7 @@ class Pruning(Section):
     """Which trials are ended early."""
 
     # median, hyperband: by their losses in the first fold; wilcoxon: by their scores fold by fold.
-    pruner: Literal["none", "median", "hyperband", "wilcoxon"] = "median"
+    pruner: Literal["none", "median", "hyperband", "wilcoxon"] = "none"
     column: Literal["valid_loss", "train_loss", "valid_ap50"] = "valid_loss"  # of train.csv
     startup: Int = Field(5, ge=1)  # trials (wilcoxon: folds) before any is ended; not hyperband's
     warmup: Int = Field(0, ge=0)  # epochs of a trial before it may be ended
@@ -151,6 +158,15 @@ class Search(Section):
             known.add(name)
         if self.pruning.pruner != "none" and len(self.objectives) > 1:
             raise ValueError("pruning: with several objectives Optuna ends no trial; say none")
+        if self.pruning.pruner in BY_LOSSES:
+            column = self.pruning.column
+            of = {"valid_loss": VALID_LOSS_OF, "train_loss": TRAIN_LOSS_OF}.get(column, ())
+            if changing := [name for name in self.space if name in of]:
+                raise ValueError(
+                    f"pruning: {changing[0]} changes {column} by itself, so that it does not tell "
+                    "which trial is better; say pruner: none, or column: valid_ap50, with "
+                    "train.keep: ap50 under overrides"
+                )
         if self.pruning.pruner == "wilcoxon":
             folds = len(self.folds.valid) if self.folds else 1
             # Optuna ends a trial at p < 0.1. With three folds p is at least 1 / 2^3.
