@@ -38,7 +38,7 @@ $(BIN)/.installed: requirements.txt requirements-dev.txt
 
 venv: $(BIN)/.installed  ## make .venv
 
-extras: $(BIN)/.installed  ## add what few need: files of microscopes, Dask, Parquet, bioimage.io
+extras: $(BIN)/.installed  ## add what few need: search, files of microscopes, Dask, Parquet, bioimage.io
 	python -m pip install --quiet --no-deps -r requirements-extras.txt
 
 repro: $(BIN)/.installed  ## run the whole pipeline, show the scores, and compare them with the committed run

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     parser = cli.Parser(__doc__)
     parser.add_argument("targets", nargs="*", help="stages to run (default: the whole pipeline)")
     add_flags(parser)
-    text = "name of the experiment (default: profile, stages, and a hash of all parameters)"
+    text = "name of the experiment (default: profile, stages, and a hash of parameters and code)"
     parser.add_argument("-n", "--name", help=text)
     args = parser.parse_args(argv)
     overrides = changes(ROOT, args.profile, args.set_param)
