@@ -51,7 +51,6 @@ def run(small: bool = False) -> Message:
                 profile="quick",
                 overrides=overrides | {"seed": seed},
                 trials=len(rates) * len(batches),
-                pruning={"pruner": "none"},
                 seed=seed,
                 space={
                     "train.learning_rate": {"low": RATES[0], "high": RATES[-1], "log": True},

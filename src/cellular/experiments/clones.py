@@ -146,14 +146,14 @@ class Clone:
                     watch()
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(0.2)
+                if process.returncode < 0:  # killed; what it had started would go on here
+                    _end(process.pid)
             except BaseException:
                 _end(process.pid, process)
                 self.restore()
                 raise
             finally:
                 lock.truncate(0)
-            if process.returncode < 0:  # killed; what it had started would go on here
-                _end(process.pid)
         return not process.returncode
 
     def reference(self, experiment: str) -> str:
