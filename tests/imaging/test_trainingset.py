@@ -1,6 +1,8 @@
 """A training set is opened only if it is the one that was written."""
 
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -33,6 +35,29 @@ def written(prepared, tmp_path):
     """Its training set."""
     write_sets({"train": prepared}, tmp_path, cell_diameter=None)
     return tmp_path / "train"
+
+
+@pytest.fixture
+def threads_that_switch_often():
+    """Let another thread go on at almost any allocation, as a busy machine does now and then."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+
+    def switch(*_):
+        sum(range(100))
+
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(1)
+    gc.callbacks.append(switch)
+    yield
+    gc.callbacks.remove(switch)
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("threads_that_switch_often")
+def test_fields_are_opened_whenever_threads_switch(written):
+    for _ in range(40):
+        assert len(open_fields(written, [0, 0])) == 2
 
 
 def missing(path):

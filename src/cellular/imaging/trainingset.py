@@ -254,18 +254,31 @@ def open_fields(folder: Path, channels: Sequence[int]) -> list[TrainingField]:
     index = read_index(folder)
     faults = Faults()
     # Whole files are read for their hashes, about 1 GB a second, but only once in a training.
-    fields = faults.map(lambda entry: _open(folder, index, entry, channels), index.fields, "flows")
+    paths = faults.map(lambda entry: _check_files(folder, entry), index.fields, "flows")
+    faults.raise_all(folder)
+    # Not in threads: numpy parses the header of a file as Python, and two threads that parse at
+    # the same time can fail before Python 3.11.8 and 3.12.2 (issue 106905 of CPython).
+    fields = []
+    for entry, files in zip(index.fields, paths, strict=True):
+        with faults.collect():
+            fields.append(_open(entry, files, index, channels))
     faults.raise_all(folder)
     return fields
 
 
-def _open(folder: Path, index: Index, entry: Entry, channels: Sequence[int]) -> TrainingField:
-    arrays = {}
-    for kind, expected in entry.sha256.items():
-        path = folder / f"{entry.name}_{kind}.npy"
-        if not path.is_file() or digest(path) != expected:
+def _check_files(folder: Path, entry: Entry) -> dict[str, Path]:
+    """Return the files of a field by kind; raise `InputError` unless they are those written."""
+    files = {kind: folder / f"{entry.name}_{kind}.npy" for kind in entry.sha256}
+    for kind, path in files.items():
+        if not path.is_file() or digest(path) != entry.sha256[kind]:
             raise InputError(f"{path}: missing, or not the file that was written; {REMEDY}")
-        arrays[kind] = np.load(path, mmap_mode="r")
+    return files
+
+
+def _open(
+    entry: Entry, files: dict[str, Path], index: Index, channels: Sequence[int]
+) -> TrainingField:
+    arrays = {kind: np.load(path, mmap_mode="r") for kind, path in files.items()}
     return make_field(
         entry.name,
         **arrays,
