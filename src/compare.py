@@ -29,7 +29,10 @@ OF_EXPERIMENTS = ("output_dir",)
 def main(argv: Sequence[str] | None = None) -> str:
     """Return the tables."""
     parser = cli.Parser(__doc__)
-    text = "compare two of DVC's experiments, commits, branches or tags; workspace: the files here"
+    text = (
+        "compare two of DVC's experiments, commits, branches or tags (workspace: the files here); "
+        "intervals by the eval.unit of the first, unless --unit is given"
+    )
     parser.add_argument("--experiments", nargs=2, metavar="NAME", help=text)
     text = (
         "folder for the page of two experiments, and its tables (default: experiments/A-against-B)"

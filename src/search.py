@@ -56,20 +56,27 @@ def main(argv: Sequence[str] | None = None) -> str:
             return f"worker {number} ended, since the process that started it is gone"
         return f"worker {number} has no more to do"
     place.check(Params, args.settings)
-    recipe = identified(ROOT, args.study, place.base, Params, args.settings)
+
+    def recipe() -> str:
+        return identified(ROOT, args.study, place.base, Params, args.settings)
+
     study = _opened(place)
     if len(study.trials(*DONE)) < trials:
-        study.check_recipe(recipe)
+        study.check_recipe(recipe())
     command = [sys.executable, __file__, "--study", args.study, "--settings", str(args.settings)]
     command += ["--trials", str(trials), "--workers", str(args.workers)]
-    _run_workers(study, trials, args.workers, command)
-    if count := study.elsewhere():
-        return (
-            f"{count} trials are under way elsewhere; the results are written there, or by the "
-            "same command here once they are finished"
-        )
+    while True:
+        _run_workers(study, trials, args.workers, command)
+        if count := study.elsewhere():
+            return (
+                f"{count} trials are under way elsewhere; the results are written there, or by "
+                "the same command here once they are finished"
+            )
+        if len(study.trials(*DONE)) >= trials:
+            break  # else who worked on one elsewhere was killed since
     with study.judging:
-        return write_findings(study, judged(place, study, recipe, args.workers))
+        # The recipe as it is now: files may have changed while the trials ran.
+        return write_findings(study, judged(place, study, recipe(), args.workers))
 
 
 def _parser() -> cli.Parser:
@@ -104,7 +111,8 @@ def _opened(place: Place) -> Study:
         if left := git(ROOT, "for-each-ref", "--format=%(refname)", *made):
             raise InputError(
                 f"{name}: there are experiments of an earlier search of this name, such as "
-                f"{left.split()[0].rpartition('/')[2]}; give another with --study"
+                f"{left.split()[0].rpartition('/')[2]}; give another with --study, or remove "
+                "them with `dvc exp remove`"
             )
         params = overridden(ROOT / "params.yaml", place.base, place.folder)
         if drawn := place.settings.default(dict(flat(params))):

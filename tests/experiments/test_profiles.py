@@ -95,6 +95,7 @@ def test_hydra_reads_the_flags_as_the_same_values():
 
     values = {"a": None, "b": True, "c": 1e-5, "d": [0, 0], "e": "/my folder/x=y,z", "f": ["png"]}
     values |= {"g": "2023", "h": "true", "i": "/home/José", "j": "ST_C03", "k": "-x", "l": "null"}
+    values |= {"n": r"(?P<well>[A-H]\d\d)_t(\d+)", "o": ["a\\"], "p": 'a "b" \\"', "q": ""}
     parsed = OverridesParser.create().parse_overrides(
         flags(values | {"m": date(2026, 1, 31)})[1::2]
     )

@@ -202,6 +202,13 @@ def test_a_hopeless_trial_is_ended_and_its_experiment_says_so(repository, start)
     settings = SETTINGS | {"space": space, "pruning": pruning, "trials": 2}
     (repository.folder / "search.yaml").write_text(yaml.safe_dump(settings))
     running = start("hopeless")
+    running.wait_for(lambda: experiments(repository, "hopeless"))
+    repository.change("train", paste_cells=0.1)
+    _, err = running.process.communicate()  # all trials were run as the files were before
+    assert running.process.returncode == 2 and "has changed since the study was made" in err
+    repository.git("checkout", "params.yaml")
+    assert "hopeless-default" not in experiments(repository, "hopeless")
+    running = start("hopeless")
     running.finish()
     trials = pd.read_csv(running.folder / "trials.csv")
     assert list(trials["state"]) == ["finished", "pruned"]

@@ -102,6 +102,7 @@ def test_which_values_are_allowed(values, allowed, refused):
         ("folds: {by: well, test: [A], valid: [B, B]}", "B is named twice"),
         ("folds: {by: well, test: [5], valid: [4, 5]}", "5 is named twice"),
         ("space: {a.b: {low: 0, high: 1, when: {a.c: 1}}}", "a.c does not stand before it"),
+        ("space: {a.b: {choices: [1, 2]}, a.c: {low: 0, high: 1, when: {a.b: 3}}}", "never 3"),
         ("objectives: [{score: test.ap50}]", "must not see the test"),
         ("objectives: [{score: valid.ap5}]", "no score valid.ap5; there are valid.ap50, "),
         ("objectives: [{score: best_valid_loss}]", "no score best_valid_loss"),
@@ -143,6 +144,23 @@ def test_pruning_by_ap50_needs_a_training_that_computes_it():
         Place(ROOT, search(**ap50), folder).check(Params, Path("search.yaml"))
     settings = search(**ap50, overrides={"train": {"keep": "ap50"}})
     Place(ROOT, settings, folder).check(Params, Path("search.yaml"))
+
+
+def test_a_conditional_parameter_is_tried_with_its_condition():
+    # With AdamW, the default, such a rate is refused.
+    rate = {"low": 0.02, "high": 0.5, "log": True}
+    sgd = {"train.use_sgd": {"choices": [True, False]}}
+    conditional = rate | {"when": {"train.use_sgd": True}}
+    momentum = {"choices": [0.9], "when": {"train.learning_rate": 0.3}}
+    folder = ROOT / "experiments/search"
+    for space in (
+        sgd | {"train.learning_rate": conditional},
+        sgd | {"train.learning_rate": conditional, "train.momentum": momentum},
+    ):
+        Place(ROOT, search(space=space), folder).check(Params, Path("search.yaml"))
+    with pytest.raises(InputError, match=r"learning_rate 0\.02 diverges"):
+        settings = search(space=sgd | {"train.learning_rate": rate})
+        Place(ROOT, settings, folder).check(Params, Path("search.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,10 @@ def hold(folder: Path) -> None:
         time.sleep(600)
 
 
+def full_disk(trial):
+    raise InputError("the disk is full")
+
+
 @pytest.mark.slow
 def test_two_hundred_trials_on_eight_workers_some_of_them_killed(tmp_path):
     workers = [SPAWN.Process(target=work, args=(tmp_path, 200)) for _ in range(8)]
@@ -124,6 +128,18 @@ def test_the_default_comes_first_and_once(tmp_path):
         opened.work(2, lambda trial: [1.0])
     assert len(opened.trials()) == 2
     assert opened.settings.draw(opened.trials()[0]) == {"a.x": 0.25, "a.kind": "w", "a.y": 0.5}
+
+
+def test_the_default_is_tried_again_if_it_fails(tmp_path):
+    opened = study(tmp_path)
+    default = {"a.x": 0.25, "a.kind": '"w"', "a.y": 0.5}
+    opened.add(default)
+    with pytest.raises(InputError, match="the disk is full"):
+        opened.work(2, full_disk)
+    opened.work(2, lambda trial: [1.0])
+    opened = study(tmp_path)
+    assert [trial.params == default for trial in opened.trials()] == [*[True] * 4, False]
+    assert [trial.state.name for trial in opened.trials()] == [*["FAIL"] * 3, *["COMPLETE"] * 2]
 
 
 def test_a_trial_that_fails_is_noted_and_replaced(tmp_path):
@@ -201,12 +217,8 @@ def test_a_study_goes_on_with_the_recipe_that_it_was_made_with_alone(tmp_path):
 
 def test_after_three_failures_in_a_row_a_worker_gives_up(tmp_path):
     opened = study(tmp_path)
-
-    def objective(trial):
-        raise InputError("the disk is full")
-
     with pytest.raises(InputError, match="the disk is full"):
-        opened.work(5, objective)
+        opened.work(5, full_disk)
     assert len(opened.trials(TrialState.FAIL)) == 3
 
 
@@ -240,8 +252,12 @@ def test_any_seed_is_good(tmp_path):
 def test_other_settings_need_another_study_and_more_trials_do_not(tmp_path):
     study(tmp_path)
     study(tmp_path, trials=99)
-    with pytest.raises(InputError, match=r"other settings \(pruning, seed\).*--study"):
-        study(tmp_path, seed=1, pruning={"pruner": "none"})
+    other = {"seed": 1, "pruning": {"pruner": "none"}}
+    with pytest.raises(InputError, match=r"\(pruning, seed\).*--study, or delete this folder"):
+        study(tmp_path, **other)
+    study(tmp_path).work(1, lambda trial: [1.0])
+    with pytest.raises(InputError, match=r"other settings \(pruning, seed\).*--study$"):
+        study(tmp_path, **other)
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 from cellular.base.cli import Parser
 from cellular.base.errors import InputError
 from cellular.base.params import flat, parse_params, read_params
@@ -87,12 +89,13 @@ def flags(overrides: dict[str, Any]) -> list[str]:
 
 def _hydra(value: Any) -> str:
     """Return a value in the syntax of Hydra's overrides, which DVC uses."""
-    if isinstance(value, str):
-        # A plain word needs no quotes. Anything that Hydra could read as a number, as null or as
-        # part of its own syntax does.
-        plain = value.replace("_", "a").replace("-", "a").isalnum() and value.isascii()
-        plain = plain and value[0].isalpha() and value.lower() not in RESERVED
-        return value if plain else json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
     if isinstance(value, list):
         return f"[{','.join(map(_hydra, value))}]"
-    return json.dumps(value, default=str)  # YAML reads 2026-01-31 as a date
+    text = str(value)  # YAML reads 2026-01-31 as a date
+    # A plain word needs no quotes. Anything that Hydra could read as a number, as null or as part
+    # of its own syntax does.
+    plain = text.replace("_", "a").replace("-", "a").isalnum() and text.isascii()
+    plain = plain and text[0].isalpha() and text.lower() not in RESERVED
+    return text if plain else QuotedString(text, Quote.double).with_quotes()

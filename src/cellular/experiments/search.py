@@ -91,8 +91,10 @@ class Place:
         varies, each bound and choice is tried.
         """
 
+        conditions: dict[str, dict[str, Any]] = {}  # with which alone each parameter is used
+
         def check_value(name: str, value: Any, fold: dict[str, Any]) -> None:
-            tried = self.base | fold | {name: value}
+            tried = self.base | fold | conditions[name] | {name: value}
             content = overridden(self.root / "params.yaml", tried, where)
             validate(model, content, f"{where}: space.{name}: {value}")
 
@@ -110,6 +112,9 @@ class Place:
                     f"{where}: space.{name} decides by which cells a trial is judged, so trials "
                     "could not be compared; take it out of space"
                 )
+            conditions[name] = dict(varied.when)
+            for parent in varied.when:
+                conditions[name] |= conditions[parent]
             for value in varied.choices or [varied.low, varied.high]:
                 for fold in self.folds().values():
                     check_value(name, value, fold)

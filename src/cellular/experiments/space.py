@@ -155,6 +155,9 @@ class Search(Section):
         for name, varied in self.space.items():
             if unknown := set(varied.when) - known:
                 raise ValueError(f"space.{name}.when: {min(unknown)} does not stand before it")
+            for parent, value in varied.when.items():
+                if not self.space[parent].allows(value):
+                    raise ValueError(f"space.{name}.when: {parent} is never {value!r}")
             known.add(name)
         if self.pruning.pruner != "none" and len(self.objectives) > 1:
             raise ValueError("pruning: with several objectives Optuna ends no trial; say none")

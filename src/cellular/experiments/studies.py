@@ -57,9 +57,10 @@ class Study:
         if before is None:
             self.optuna.set_user_attr("settings", now)
         elif changed := [name for name in now if now[name] != before.get(name)]:
+            or_else = "" if self.trials(*DONE) else ", or delete this folder: no trial is finished"
             raise InputError(
                 f"{self.folder}: the study was made with other settings ({', '.join(changed)}); "
-                "give the new search another name with --study"
+                f"give the new search another name with --study{or_else}"
             )
 
     def trials(self, *states: TrialState) -> list[optuna.trial.FrozenTrial]:
@@ -83,11 +84,12 @@ class Study:
     def elsewhere(self) -> int:
         """Return the number of trials that other processes work on now."""
         count = 0
-        for running in self.trials(TrialState.RUNNING):
-            if claim := self._locked(running.number):
-                claim.release()
-            else:
-                count += 1
+        with self._lock:  # or a worker that looks for a trial now would pass over one held here
+            for running in self.trials(TrialState.RUNNING):
+                if claim := self._locked(running.number):
+                    claim.release()
+                else:
+                    count += 1
         return count
 
     def check_recipe(self, recipe: str) -> None:
@@ -181,6 +183,8 @@ class Study:
                     failures += 1
                     trial.set_user_attr("failed", str(error))
                     self.optuna.tell(trial, state=TrialState.FAIL)
+                    if default := self.trials()[trial.number].system_attrs.get("fixed_params"):
+                        self.optuna.enqueue_trial(default)  # the default is tried again
                     if failures == FAILURES:
                         raise
                     log.warning("trial %d failed: %s", trial.number, error)

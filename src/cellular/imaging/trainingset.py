@@ -254,7 +254,7 @@ def open_fields(folder: Path, channels: Sequence[int]) -> list[TrainingField]:
     index = read_index(folder)
     faults = Faults()
     # Whole files are read for their hashes, about 1 GB a second, but only once in a training.
-    paths = faults.map(lambda entry: _check_files(folder, entry), index.fields, "flows")
+    paths = faults.map(lambda entry: _checked(folder, entry), index.fields, "flows")
     faults.raise_all(folder)
     # Not in threads: numpy parses the header of a file as Python, and two threads that parse at
     # the same time can fail before Python 3.11.8 and 3.12.2 (issue 106905 of CPython).
@@ -266,11 +266,12 @@ def open_fields(folder: Path, channels: Sequence[int]) -> list[TrainingField]:
     return fields
 
 
-def _check_files(folder: Path, entry: Entry) -> dict[str, Path]:
+def _checked(folder: Path, entry: Entry) -> dict[str, Path]:
     """Return the files of a field by kind; raise `InputError` unless they are those written."""
-    files = {kind: folder / f"{entry.name}_{kind}.npy" for kind in entry.sha256}
-    for kind, path in files.items():
-        if not path.is_file() or digest(path) != entry.sha256[kind]:
+    files: dict[str, Path] = {}
+    for kind, expected in entry.sha256.items():
+        files[kind] = path = folder / f"{entry.name}_{kind}.npy"
+        if not path.is_file() or digest(path) != expected:
             raise InputError(f"{path}: missing, or not the file that was written; {REMEDY}")
     return files
 

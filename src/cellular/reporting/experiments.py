@@ -143,7 +143,8 @@ class Experiment:
     def _not_run(self, reason: str) -> InputError:
         return InputError(
             f"{self.name} has no scores of its own ({reason}); run it up to them, with "
-            f"`dvc exp run {STAGE}` and its parameters, or name others, or other --splits"
+            f"`dvc exp run {STAGE}` and its parameters, or name others, or other --splits "
+            "(trials of a search: valid)"
         )
 
     def _missing(self, path: Path) -> InputError:
