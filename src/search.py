@@ -61,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> str:
         return identified(ROOT, args.study, place.base, Params, args.settings)
 
     study = _opened(place)
-    if len(study.trials(*DONE)) < trials:
-        study.check_recipe(recipe())
     command = [sys.executable, __file__, "--study", args.study, "--settings", str(args.settings)]
     command += ["--trials", str(trials), "--workers", str(args.workers)]
     while True:
+        if len(study.trials(*DONE)) < trials:
+            study.check_recipe(recipe())
         _run_workers(study, trials, args.workers, command)
         if count := study.elsewhere():
             return (
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> str:
                 "the same command here once they are finished"
             )
         if len(study.trials(*DONE)) >= trials:
-            break  # else who worked on one elsewhere was killed since
+            break  # otherwise a trial elsewhere was killed or has failed: it is done here
     with study.judging:
         # The recipe as it is now: files may have changed while the trials ran.
         return write_findings(study, judged(place, study, recipe(), args.workers))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot
 import optuna
 import pandas as pd
 from optuna.trial import TrialState

@@ -157,7 +157,10 @@ class Search(Section):
                 raise ValueError(f"space.{name}.when: {min(unknown)} does not stand before it")
             for parent, value in varied.when.items():
                 if not self.space[parent].allows(value):
-                    raise ValueError(f"space.{name}.when: {parent} is never {value!r}")
+                    raise ValueError(
+                        f"space.{name}.when: {parent} is never {value!r}; write one of its "
+                        "choices as it stands there, or a value in its range"
+                    )
             known.add(name)
         if self.pruning.pruner != "none" and len(self.objectives) > 1:
             raise ValueError("pruning: with several objectives Optuna ends no trial; say none")

@@ -57,7 +57,8 @@ class Study:
         if before is None:
             self.optuna.set_user_attr("settings", now)
         elif changed := [name for name in now if now[name] != before.get(name)]:
-            or_else = "" if self.trials(*DONE) else ", or delete this folder: no trial is finished"
+            kept = self.trials(*DONE, TrialState.RUNNING)
+            or_else = "" if kept else ", or delete this folder: no trial is finished"
             raise InputError(
                 f"{self.folder}: the study was made with other settings ({', '.join(changed)}); "
                 f"give the new search another name with --study{or_else}"
@@ -182,9 +183,10 @@ class Study:
                 except InputError as error:
                     failures += 1
                     trial.set_user_attr("failed", str(error))
-                    self.optuna.tell(trial, state=TrialState.FAIL)
-                    if default := self.trials()[trial.number].system_attrs.get("fixed_params"):
-                        self.optuna.enqueue_trial(default)  # the default is tried again
+                    with self._lock:  # or another would be drawn in place of the default
+                        self.optuna.tell(trial, state=TrialState.FAIL)
+                        if default := self.trials()[trial.number].system_attrs.get("fixed_params"):
+                            self.optuna.enqueue_trial(default)  # it is tried again
                     if failures == FAILURES:
                         raise
                     log.warning("trial %d failed: %s", trial.number, error)
